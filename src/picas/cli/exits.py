@@ -1,0 +1,40 @@
+"""How ``picas`` ends: one status a kind of failure (docs/reference/exit-statuses.md)."""
+
+from picas import errors
+
+OK = 0
+FAILED = 1
+"""Something that was asked for is not so (a check of ``doctor``, …)."""
+USAGE = 2
+"""Wrong options, input or configuration."""
+UNREACHABLE = 3
+"""The pool did not answer, or its server failed."""
+DENIED = 4
+"""Wrong password, or not allowed."""
+NOT_FOUND = 5
+"""No such pool, view, token or attachment."""
+REFUSED = 6
+"""The pool did not take something: too large, in conflict with what is there, not supported."""
+HOST = 7
+"""This host could not run tasks, or results could not be recorded."""
+INTERRUPTED = 130
+"""Ctrl-C."""
+PIPE_CLOSED = 141
+"""The reader of the output went away."""
+
+_BY_ERROR: tuple[tuple[type[errors.PicasError], int], ...] = (
+    (errors.ConfigError, USAGE),
+    (errors.InputError, USAGE),
+    (errors.PoolUnreachable, UNREACHABLE),
+    (errors.ServerError, UNREACHABLE),
+    (errors.Unauthorized, DENIED),
+    (errors.Forbidden, DENIED),
+    (errors.NotFound, NOT_FOUND),
+    (errors.PoolError, REFUSED),
+    (errors.TaskError, HOST),
+)
+
+
+def status_of(error: errors.PicasError) -> int:
+    """The exit status that an error ends the command with."""
+    return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)

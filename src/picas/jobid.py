@@ -1,0 +1,59 @@
+"""Which batch job this process runs in, and what the scheduler allows: one place for all of them.
+
+The fields are those of the classic client, so that its tokens and ours name their jobs alike. Batch
+systems can be stacked (a Grid job runs inside a cluster's job): only the highest level is recorded.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+JOB_ID_FIELDS = ("dirac_job_id", "wms_job_id", "cream_job_id", "pbs_job_id", "slurm_job_id")
+
+
+def batch_job(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The token field that names this process's batch job.
+
+    Returns:
+        One field and the job's id, or nothing outside a batch system.
+    """
+    if dirac := environ.get("DIRACJOBID"):
+        return {"dirac_job_id": dirac}
+    if (wms := environ.get("GLITE_WMS_JOBID")) and wms.startswith("http"):
+        return {"wms_job_id": wms}
+    if cream := environ.get("CREAM_JOBID"):
+        return {"cream_job_id": cream}
+    if pbs := environ.get("PBS_JOBID"):
+        return {"pbs_job_id": pbs}
+    array, index = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if array and index:
+        return {"slurm_job_id": f"{array}_{index}"}
+    if slurm := environ.get("SLURM_JOB_ID"):
+        return {"slurm_job_id": slurm}
+    return {}
+
+
+def add_job_id(doc: MutableMapping[str, Any]) -> None:
+    """Write the batch job's id into a document, in place."""
+    doc.update(batch_job())
+
+
+def remove_job_id(doc: MutableMapping[str, Any]) -> None:
+    """Take every batch job id out of a document, in place."""
+    for field in JOB_ID_FIELDS:
+        doc.pop(field, None)
+
+
+def allowed_cores(environ: Mapping[str, str] = os.environ) -> int:
+    """The cores this process may really use: the scheduler's word, else the affinity mask.
+
+    Source: the Slurm manual for ``sbatch`` (SLURM_CPUS_PER_TASK is set only with ``-c``, else
+    SLURM_CPUS_ON_NODE) and DIRAC's ``DIRAC_PROCESSORS``.
+    """
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "DIRAC_PROCESSORS"):
+        value = environ.get(name, "")
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,19 @@
+"""The pilot: claims tokens, runs them in slots, settles them."""
+
+from picas.pilot.command import CommandRunner
+from picas.pilot.loop import Pilot, Summary
+from picas.pilot.runner import FunctionRunner, Result, Runner, Running
+from picas.pilot.signals import handled
+from picas.pilot.stop import StopCriteria
+
+__all__ = [
+    "CommandRunner",
+    "FunctionRunner",
+    "Pilot",
+    "Result",
+    "Runner",
+    "Running",
+    "StopCriteria",
+    "Summary",
+    "handled",
+]

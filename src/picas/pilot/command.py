@@ -1,0 +1,277 @@
+"""Runs a token's command: fills in the template, sets the scene, brings back logs and files."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from picas import token
+from picas.errors import InputError, TaskError
+from picas.pilot.runner import Result
+from picas.process import EndedBy, Finished, Task, head_and_tail
+from picas.token import Document, Outcome
+
+LOG_LIMIT = 1 << 20
+"""Bytes of each log that go into the token; past that its head and tail."""
+
+SECRET_VARIABLES = ("PICAS_PASSWORD",)
+
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+# Words without a meaning to the shell, the first one a path, so neither a builtin nor a keyword.
+_PLAIN = re.compile(r"[\w.+@%,:=/-]*/[\w.+@%,:/-]*( +[\w.+@%,:=/-]+)*")
+
+
+class CommandRunner:
+    """Runs commands, each in its own processes.
+
+    Args:
+        pool_url: Told to the tasks as ``PICAS_POOL``; holds no password.
+        template: The command, with ``{input}``, ``{id}`` and other fields filled in as parts of
+            single arguments, without a shell; None runs the token's ``input`` by bash.
+        attach: Patterns of files to attach to the token; may hold ``{id}`` and fields.
+        logs: Folder for the logs while tasks run; those that do not fit into the token stay.
+        keep_logs: Keep them all.
+        log_limit: Bytes of each log that go into the token.
+        grace: Seconds between TERM and KILL.
+    """
+
+    def __init__(
+        self,
+        pool_url: str,
+        template: Sequence[str] | None = None,
+        *,
+        attach: Sequence[str] = (),
+        logs: Path,
+        keep_logs: bool = False,
+        log_limit: int = LOG_LIMIT,
+        grace: float = 10.0,
+    ) -> None:
+        self.template = template
+        self.attach = attach
+        self.logs = logs.absolute()
+        self.keep_logs = keep_logs
+        self.log_limit = log_limit
+        self.grace = grace
+        self.scratch = Path(tempfile.mkdtemp(prefix="picas-pilot-"))
+        inherited = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
+        self.environ = inherited | {"PICAS_POOL": pool_url}
+        self._made_logs = False
+
+    def start(self, doc: Document, time_limit: float | None) -> "CommandTask":
+        """Prepare one token.
+
+        Raises:
+            TaskError: Its files cannot be written on this host.
+        """
+        if not self._made_logs:
+            try:
+                self.logs.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TaskError(
+                    f"cannot write logs in {self.logs}: {error.strerror}; choose another folder "
+                    "with --logs"
+                ) from error
+            self._made_logs = True
+        return CommandTask(self, doc, time_limit)
+
+    def close(self) -> None:
+        """Delete the pilot's scratch folder, and its folder of logs if nothing is left in it."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for folder in (self.logs, self.logs.parent):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+
+class CommandTask:
+    """One token's command."""
+
+    def __init__(self, runner: CommandRunner, doc: Document, time_limit: float | None) -> None:
+        self._runner = runner
+        self._doc = doc
+        self._limit = time_limit
+        name = _file_name(doc["_id"])
+        self._out = runner.logs / f"logs_{name}.out"
+        self._err = runner.logs / f"logs_{name}.err"
+        self._token_file = runner.scratch / f"{doc['lease']}.json"
+        self._problem: str | None = None
+        argv: Sequence[str] = ("false",)
+        try:
+            argv = command(doc, runner.template)
+        except InputError as error:
+            self._problem = str(error)
+        self._task = Task(
+            argv,
+            out=self._out,
+            err=self._err,
+            env=self._environ(),
+            time_limit=time_limit,
+            grace=runner.grace,
+        )
+
+    def stop(self, *, now: bool = False) -> None:
+        """End the command with all its processes."""
+        self._task.stop(now=now)
+
+    def run(self) -> Result:
+        """Run the command to its end; blocks.
+
+        Raises:
+            TaskError: This host cannot run it (disk full, …).
+        """
+        doc_id = self._doc["_id"]
+        if self._problem is not None:
+            now = time.time()
+            outcome = Outcome(2, now, now, self._problem, 0.0, error=self._problem)
+            message = f"{self._problem}\n".encode()
+            return Result(outcome, {token.log_name(doc_id, "err"): message})
+        self._write_token_file()
+        try:
+            finished = self._task.run()
+        finally:
+            self._token_file.unlink(missing_ok=True)
+        stopped = finished.ended_by is EndedBy.STOPPED
+        files: dict[str, bytes | Path] = {}
+        if not stopped:
+            files = self._logs() | self._attached()
+        outcome = Outcome(
+            exit_code=finished.exit_code,
+            start=finished.start,
+            end=finished.end,
+            reason=self._reason(finished),
+            wall=finished.wall,
+            cpu=finished.cpu,
+            memory=finished.memory,
+            error=self._reason(finished) if finished.ended_by is EndedBy.TIME_LIMIT else None,
+        )
+        return Result(outcome, files, stopped=stopped, scratch=self._scratch())
+
+    def _environ(self) -> dict[str, str]:
+        return self._runner.environ | {
+            "PICAS_TOKEN_ID": self._doc["_id"],
+            "PICAS_TOKEN_FILE": str(self._token_file),
+            "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
+        }
+
+    def _write_token_file(self) -> None:
+        try:
+            self._token_file.write_text(json.dumps(self._doc, ensure_ascii=False))
+        except OSError as error:
+            raise TaskError(f"cannot write {self._token_file}: {error.strerror}") from error
+
+    def _reason(self, finished: Finished) -> str:
+        if finished.ended_by is EndedBy.TIME_LIMIT:
+            return f"time limit of {self._limit:g} s"
+        if finished.exit_code > 128:
+            return f"exit code {finished.exit_code} (signal {finished.exit_code - 128})"
+        return f"exit code {finished.exit_code}"
+
+    def _logs(self) -> dict[str, bytes | Path]:
+        doc_id, limit = self._doc["_id"], self._runner.log_limit
+        paths = {"out": self._out, "err": self._err}
+        return {token.log_name(doc_id, s): head_and_tail(p, limit) for s, p in paths.items()}
+
+    def _attached(self) -> dict[str, bytes | Path]:
+        """The files that the patterns name, by their base name (by their path, if two share it)."""
+        files: dict[str, bytes | Path] = {}
+        for pattern in self._runner.attach:
+            for found in sorted(glob.glob(fill(pattern, self._doc, escape=glob.escape))):  # noqa: PTH207
+                path = Path(found)
+                if path.is_file():
+                    files[found if path.name in files else path.name] = path
+        return files
+
+    def _scratch(self) -> list[Path]:
+        """Logs that need not stay: those that are in the token as a whole."""
+        if self._runner.keep_logs:
+            return []
+        paths = (self._out, self._err)
+        return [p for p in paths if p.exists() and p.stat().st_size <= self._runner.log_limit]
+
+
+def command(doc: Document, template: Sequence[str] | None) -> list[str]:
+    """The arguments that run a token.
+
+    Args:
+        doc: The token.
+        template: A command with places to fill in; None: the token's ``input``, by bash.
+
+    Raises:
+        InputError: The token lacks a field, or its input is no command line.
+    """
+    if template is not None:
+        return [fill(part, doc) for part in template]
+    line = doc.get("input")
+    if not isinstance(line, str) or not line.strip():
+        raise InputError(
+            "the token's input is not a command line; say what to run: "
+            "picas run -- COMMAND {input} …"
+        )
+    if "\0" in line:
+        raise InputError("the token's input holds a NUL character, which no command line can")
+    # A plain command needs no shell: starting it directly halves the cost of a short task.
+    return line.split() if _PLAIN.fullmatch(line) else ["bash", "-c", line]
+
+
+def fill(part: str, doc: Document, escape: Any = None) -> str:
+    """Fill the token's fields into one argument.
+
+    Args:
+        part: Text with ``{input}``, ``{id}``, ``{field}`` or ``{field.inner}``; ``{{`` is ``{``.
+        doc: The token.
+        escape: Applied to each value.
+
+    Raises:
+        InputError: The token has no such field.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        text = _text(_field(match[1], doc))
+        return str(escape(text)) if escape else text
+
+    filled = _PLACE.sub(value, part)
+    if "\0" in filled:
+        raise InputError(f"{part!r} holds a NUL character once filled in, which no command can")
+    return filled
+
+
+def check_template(parts: Sequence[str]) -> None:
+    """Raise `InputError` if a template has a brace that fills in nothing."""
+    for part in parts:
+        rest = _PLACE.sub("", part)
+        if "{" in rest or "}" in rest or "{}" in part.replace("{{", "").replace("}}", ""):
+            raise InputError(
+                f"{part!r}: a single brace; write {{input}}, {{id}} or {{field}}, and '{{{{' "
+                "for a brace itself"
+            )
+
+
+def _field(name: str, doc: Mapping[str, Any]) -> Any:
+    value: Any = doc
+    for step in ("_id" if name == "id" and "id" not in doc else name).split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            fields = sorted(n for n in doc if not n.startswith("_"))
+            raise InputError(f"the token has no field {name!r}; it has: {', '.join(fields)}")
+        value = value[step]
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _file_name(token_id: str) -> str:
+    """The id as a file name: what would be a path is quoted, what is too long is cut."""
+    name = quote(token_id, safe=" +,=@:")
+    return name if len(name) <= 200 else name[:180] + name[-20:]

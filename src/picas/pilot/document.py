@@ -1,0 +1,121 @@
+"""The pilot's own document: that it lives, where, and what it did."""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from picas import __version__, jobid
+from picas.errors import PoolError
+from picas.pool import Pool
+from picas.pool.pool import PILOT_PREFIX
+from picas.token import Document, Holder
+
+HEARTBEAT_SECONDS = 60.0
+"""How often a pilot says that it lives, however many tokens it holds."""
+
+log = logging.getLogger("picas.pilot")
+
+
+@dataclass(slots=True)
+class Counters:
+    """What became of the tokens a pilot had.
+
+    Attributes:
+        done: Settled with exit code 0.
+        error: Settled with another one.
+        scrubbed: Failed and given back for another try.
+        released: Given back untouched.
+        fenced: Results not recorded because the lease was gone.
+    """
+
+    done: int = 0
+    error: int = 0
+    scrubbed: int = 0
+    released: int = 0
+    fenced: int = 0
+
+    @property
+    def ran(self) -> int:
+        """Tokens that ended by themselves or by their time limit."""
+        return self.done + self.error + self.scrubbed + self.fenced
+
+    def as_dict(self) -> dict[str, int]:
+        """The counters as a document holds them."""
+        return asdict(self)
+
+
+def new_holder() -> Holder:
+    """Who this pilot is: a fresh id, this host and the batch job it runs in."""
+    host = socket.gethostname()
+    pilot = f"{PILOT_PREFIX}{host}_{os.getpid()}_{secrets.token_hex(4)}"
+    return Holder(pilot, host, jobid.batch_job())
+
+
+class PilotDocument:
+    """Writes the pilot's document at its start, every minute, and at its end.
+
+    A thread of its own does it, so that neither a long upload nor busy slots can starve it.
+
+    Args:
+        pool: The pool.
+        holder: Who the pilot is.
+        facts: What stays the same: slots, view, …
+        live: Asked for what changes: counters, running tokens.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        holder: Holder,
+        facts: dict[str, Any],
+        live: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._pool = pool
+        self._live = live
+        self._ended = threading.Event()
+        now = int(pool.now())
+        self._doc: Document = {
+            "_id": holder.pilot,
+            "type": "pilot",
+            "hostname": holder.host,
+            "pid": os.getpid(),
+            "version": __version__,
+            **holder.job,
+            **facts,
+            "state": "running",
+            "started": now,
+        }
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Write it for the first time; raises `PoolError` if the pool does not take it."""
+        self._save()
+        self._thread.start()
+
+    def end(self, reason: str) -> None:
+        """Write it for the last time, if ever; a pool that does not answer is only logged."""
+        if not self._thread.is_alive():
+            return
+        self._ended.set()
+        self._thread.join(timeout=10)
+        self._doc |= {"state": "ended", "ended": int(self._pool.now()), "reason": reason}
+        self._try_save()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            self._try_save()
+
+    def _try_save(self) -> None:
+        try:
+            self._save()
+        except PoolError as error:
+            log.warning("the pilot's document was not written: %s", error)
+
+    def _save(self) -> None:
+        beat = self._doc | self._live() | {"heartbeat": int(self._pool.now())}
+        self._doc = self._pool.save_pilot(beat)

@@ -1,0 +1,105 @@
+"""What runs a token: the seam between the pilot's loop and the work itself."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from picas.token import Document, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        outcome: To be recorded.
+        files: Attachments to record with it.
+        stopped: The pilot itself broke it off: the token is released, not settled.
+        trouble: Set if this host could not run it at all (disk full, …): why.
+        scratch: Files to delete once the outcome is recorded.
+    """
+
+    outcome: Outcome
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    stopped: bool = False
+    trouble: str | None = None
+    scratch: Sequence[Path] = ()
+
+
+class Running(Protocol):
+    """One token at work."""
+
+    def run(self) -> Result:
+        """Do the work; blocks until it ended."""
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask it to end early (`now`: without a grace period); callable from any thread."""
+
+
+class Runner(Protocol):
+    """Makes the work of a token."""
+
+    def start(self, doc: Document, time_limit: float | None) -> Running:
+        """Prepare one token.
+
+        Args:
+            doc: The claimed token.
+            time_limit: Seconds it may run.
+        """
+
+    def close(self) -> None:
+        """Clean up when the pilot ends."""
+
+
+class FunctionRunner:
+    """Runs a Python function in the pilot's own process, a thread a slot.
+
+    Args:
+        function: Given the token's document, which it may change; what it returns is the exit
+            code (None: 0). An exception makes the token an error, with its traceback.
+    """
+
+    def __init__(self, function: Callable[[Document], int | None]) -> None:
+        self._function = function
+
+    def start(self, doc: Document, time_limit: float | None) -> Running:  # noqa: ARG002
+        """Prepare one token; a function cannot be interrupted, so it has no time limit."""
+        return _Call(self._function, doc)
+
+    def close(self) -> None:
+        """Nothing to clean up."""
+
+
+class _Call:
+    """One call of the function."""
+
+    def __init__(self, function: Callable[[Document], int | None], doc: Document) -> None:
+        self._function = function
+        self._doc = doc
+
+    def run(self) -> Result:
+        """Call it; what it changed in the document is recorded."""
+        before = dict(self._doc)
+        start, clock = time.time(), time.monotonic()
+        error = None
+        try:
+            exit_code = int(self._function(self._doc) or 0)
+            reason = f"exit code {exit_code}"
+        except Exception as problem:  # noqa: BLE001 - whatever the user's code raises
+            exit_code, reason = 1, f"{type(problem).__name__}: {problem}"
+            error = traceback.format_exc()
+        changed: dict[str, Any] = {
+            name: value
+            for name, value in self._doc.items()
+            if not name.startswith("_") and (name not in before or before[name] != value)
+        }
+        wall = time.monotonic() - clock
+        return Result(
+            Outcome(exit_code, start, start + wall, reason, wall, error=error, fields=changed)
+        )
+
+    def stop(self, *, now: bool = False) -> None:
+        """A function runs to its end."""

@@ -1,0 +1,19 @@
+"""The pool: tokens in one database, and what can be done with them."""
+
+from picas.pool.base import Changes, Store, Written
+from picas.pool.connect import connect
+from picas.pool.pool import Pool
+from picas.pool.push import Pushed, PushState
+from picas.pool.settle import Settlement, Verdict
+
+__all__ = [
+    "Changes",
+    "Pool",
+    "PushState",
+    "Pushed",
+    "Settlement",
+    "Store",
+    "Verdict",
+    "Written",
+    "connect",
+]

@@ -1,0 +1,5 @@
+"""The distributed store: any CouchDB 3."""
+
+from picas.pool.couchdb.store import CouchStore
+
+__all__ = ["CouchStore"]

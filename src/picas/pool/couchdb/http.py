@@ -1,0 +1,285 @@
+"""Talking to CouchDB: one request, one answer, and every failure its own error.
+
+Thin over urllib3: kept-alive connections, a time limit on everything, TLS verified, proxies from
+the environment. A write is never sent again by itself: its lost reply is `PoolUnreachable`, and
+the caller finds out (promise 3). A read is asked again a few times.
+"""
+
+import email.utils
+import json
+import ssl
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+
+from picas import __version__
+from picas.backoff import delays
+from picas.errors import (
+    ConfigError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PoolError,
+    PoolUnreachable,
+    Refused,
+    ServerError,
+    TooLarge,
+    Unauthorized,
+)
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 120.0
+READ_TRIES = 4
+
+_BY_STATUS: Mapping[int, type[PoolError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    412: Conflict,
+    413: TooLarge,
+}
+_ADVICE: Mapping[type[PoolError], str] = {
+    Unauthorized: "check user name and password ('picas config show' tells where they come from)",
+    Forbidden: "this user may not; ask the database's administrator, or use another account",
+    TooLarge: "keep large data in files or attachments, or raise the server's limit",
+    ServerError: "the server's log has the cause; trying again later may help",
+}
+
+
+class Session:
+    """Requests to one CouchDB server.
+
+    Args:
+        base: ``http(s)://host:port`` and a path before the databases, if any; no credentials.
+        username: User name, or None.
+        password: Password; goes into the Authorization header only.
+        ca_file: Certificates to trust instead of the system's.
+
+    Raises:
+        ConfigError: The CA file cannot be read.
+    """
+
+    def __init__(
+        self, base: str, username: str | None, password: str | None, ca_file: Path | None = None
+    ) -> None:
+        self.base = base.rstrip("/")
+        self.clock = Clock()
+        self._headers = {"Accept": "application/json", "User-Agent": f"picas/{__version__}"}
+        if username is not None:
+            # urllib3's helper encodes as latin-1; CouchDB reads UTF-8.
+            self._headers |= urllib3.make_headers(
+                basic_auth=f"{username}:{password or ''}".encode().decode("latin-1")
+            )
+        self._http = _manager(self.base, ca_file)
+
+    def json(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        read: bool | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> Any:
+        """Ask for JSON.
+
+        Args:
+            operation: What this is for, in the words of an error message: ``reading the view …``.
+            method: HTTP method.
+            path: Path behind the base, already quoted.
+            query: Parameters; values are sent as JSON texts where CouchDB wants them so.
+            body: Anything JSON can hold, or bytes that are JSON already.
+            read: True if it only reads, so that it may be sent again; by default what GET does.
+            timeout: Seconds to wait for the answer.
+
+        Raises:
+            PoolError: One of its kinds, by what the server said.
+        """
+        data = body if isinstance(body, bytes) or body is None else encode(body)
+        repeatable = method in ("GET", "HEAD") if read is None else read
+        tries = READ_TRIES if repeatable else 1
+        for wait in islice(delays(0.2, 5.0), tries):
+            try:
+                answer = self._send(operation, method, path, query, data, timeout)
+                return None if not answer.data else _parsed(operation, answer.data)
+            except (PoolUnreachable, ServerError) as error:
+                problem = error
+                tries -= 1
+                if tries == 0:
+                    break
+                time.sleep(wait)
+        raise problem
+
+    def upload(
+        self,
+        operation: str,
+        path: str,
+        stream: IO[bytes],
+        length: int,
+        content_type: str,
+        query: Mapping[str, object],
+    ) -> Any:
+        """PUT a stream of known length."""
+        headers = {"Content-Type": content_type, "Content-Length": str(length)}
+        return _parsed(
+            operation,
+            self._send(operation, "PUT", path, query, stream, READ_SECONDS, headers).data,
+        )
+
+    def download(self, operation: str, path: str) -> Iterator[bytes]:
+        """GET a body in pieces of up to 1 MiB; the status is checked before the first."""
+        answer = self._send(operation, "GET", path, None, None, READ_SECONDS, stream=True)
+
+        def pieces() -> Iterator[bytes]:
+            try:
+                with self._lost_connection(operation):
+                    yield from answer.stream(1 << 20)
+            finally:
+                answer.release_conn()
+
+        return pieces()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.clear()
+
+    def _send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None,
+        body: bytes | IO[bytes] | None,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        *,
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        url = self.base + path
+        if query:
+            url += "?" + urlencode(query)
+        sent = self._headers | {"Content-Type": "application/json"} | dict(headers or {})
+        before = time.time()
+        with self._lost_connection(operation):
+            answer = self._http.request(
+                method,
+                url,
+                body=body,
+                headers=sent,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout),
+                retries=False,
+                preload_content=not stream,
+                redirect=False,
+            )
+        self.clock.saw(answer.headers.get("Date"), before, time.time())
+        if answer.status >= 300:
+            with self._lost_connection(operation):
+                reason = answer.data
+            raise _error(operation, self.base, answer.status, reason)
+        return answer
+
+    @contextmanager
+    def _lost_connection(self, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(operation, self.base, error) from error
+        except OSError as error:
+            raise PoolUnreachable(f"{operation}: no answer from {self.base}: {error}") from error
+
+
+class Clock:
+    """The server's clock, by its ``Date`` headers.
+
+    A header has whole seconds, so every answer bounds the offset to this host's clock from both
+    sides; the bounds tighten with each. Where this host's clock fits, it is taken as right.
+    """
+
+    def __init__(self) -> None:
+        self._least, self._most = float("-inf"), float("inf")
+
+    def saw(self, date: str | None, sent: float, received: float) -> None:
+        """Take note of one answer: its header, and local times around it."""
+        if not date:
+            return
+        try:
+            server = email.utils.parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return
+        least, most = server - received, server + 1 - sent
+        self._least, self._most = max(self._least, least), min(self._most, most)
+        if self._least > self._most:  # one of the clocks was set: begin again
+            self._least, self._most = least, most
+
+    @property
+    def offset(self) -> float:
+        """Seconds to add to this host's clock to have the server's."""
+        if self._least <= 0 <= self._most:
+            return 0.0
+        return (self._least + self._most) / 2
+
+    def now(self) -> float:
+        """The server's time, in epoch seconds."""
+        return time.time() + self.offset
+
+
+def encode(value: object) -> bytes:
+    """JSON as it is sent: compact UTF-8; NaN never gets this far."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _manager(base: str, ca_file: Path | None) -> urllib3.PoolManager:
+    settings: dict[str, Any] = {"num_pools": 2, "maxsize": 8, "block": False}
+    if base.startswith("https:"):
+        try:
+            settings["ssl_context"] = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"the CA file {ca_file} cannot be read: {error}") from error
+    parts = urlsplit(base)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+        proxy_parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if proxy_parts.username:
+            settings["proxy_headers"] = urllib3.make_headers(
+                proxy_basic_auth=f"{proxy_parts.username}:{proxy_parts.password or ''}"
+            )
+        host = f"{proxy_parts.scheme}://{proxy_parts.netloc.rpartition('@')[2]}"
+        return urllib3.ProxyManager(host, **settings)
+    return urllib3.PoolManager(**settings)
+
+
+def _parsed(operation: str, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ServerError(f"{operation}: the answer is not JSON; is this a CouchDB?") from error
+
+
+def _error(operation: str, base: str, status: int, data: bytes) -> PoolError:
+    try:
+        answer = json.loads(data)
+        said = f"{answer['error']}: {answer['reason']}"
+    except (ValueError, KeyError, TypeError):
+        said = "no reason given"
+    kind = _BY_STATUS.get(status, ServerError if status >= 500 else Refused)
+    advice = _ADVICE.get(kind)
+    return kind(f"{operation}: {base} says {status}, {said}" + (f"; {advice}" if advice else ""))
+
+
+def _unreachable(operation: str, base: str, error: Exception) -> PoolError:
+    cause = getattr(error, "reason", None) or error
+    if isinstance(error, urllib3.exceptions.SSLError) or isinstance(cause, ssl.SSLError):
+        advice = "; if the server has a certificate of its own authority, set ca_file"
+        return PoolUnreachable(f"{operation}: no safe connection to {base}: {cause}{advice}")
+    text = str(cause).rpartition(": ")[2] if "Failed to establish" in str(cause) else str(cause)
+    return PoolUnreachable(f"{operation}: no answer from {base}: {text}")

@@ -1,0 +1,326 @@
+"""Documents in a CouchDB database."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from picas import token
+from picas.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PoolError,
+    PoolMissing,
+    Refused,
+    TokenMissing,
+    TooLarge,
+    ViewMissing,
+)
+from picas.pool.base import Changes, Store, Written
+from picas.pool.couchdb.http import READ_SECONDS, Session, encode
+from picas.pool.settle import content_type
+from picas.token import Document, State
+from picas.views import MONITOR, split
+
+WRITE_DOCUMENTS = 500
+"""Documents one ``_bulk_docs`` carries at most; more go slower a document."""
+
+WRITE_BYTES = 4_000_000
+"""Bytes one ``_bulk_docs`` carries, unless a single document is larger."""
+
+READ_DOCUMENTS = 200
+PAGE = 500
+SPREAD = 5_000
+"""Furthest row at which a pilot starts to look for work: reading gets slower with the distance."""
+
+EMPTY_TRIES = 5
+"""Looks at a view whose every row turns out to be taken, before it counts as empty."""
+
+Row = dict[str, Any]
+
+_FILLER = "￰"
+
+
+class CouchStore(Store):
+    """Documents in one database of a CouchDB server.
+
+    Args:
+        session: Connection to the server.
+        database: The database's name.
+    """
+
+    shared = True
+
+    def __init__(self, session: Session, database: str) -> None:
+        self.url = f"{session.base}/{database}"
+        self._session = session
+        self._path = f"/{quote(database, safe='')}"
+        # Where in each view this pilot looks for work next: the row it stopped at.
+        self._cursors: dict[str, Row] = {}
+
+    # --- the database --------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        try:
+            self._session.json("looking for the database", "GET", self._path)
+        except NotFound:
+            return False
+        return True
+
+    def create(self) -> bool:
+        made = True
+        try:
+            self._session.json(f"making the database {self.url}", "PUT", self._path)
+        except Conflict:
+            made = False
+        if made:
+            self.write([MONITOR.document()])
+        return made
+
+    def version(self) -> str:
+        answer = self._session.json("asking for the version", "GET", "/")
+        return f"CouchDB {answer.get('version', '(unknown)')}"
+
+    def now(self) -> float:
+        return self._session.clock.now()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _ask(self, operation: str, method: str, path: str, **more: Any) -> Any:
+        """A request about this database; a missing database is told from a missing document."""
+        try:
+            return self._session.json(operation, method, self._path + path, **more)
+        except NotFound as error:
+            if "Database does not exist" in str(error) or "no_db_file" in str(error):
+                raise PoolMissing(
+                    f"there is no database at {self.url}; 'picas init' makes it"
+                ) from error
+            raise
+
+    # --- documents -----------------------------------------------------------------------------
+
+    def read(self, ids: Sequence[str]) -> list[Document | None]:
+        docs: list[Document | None] = []
+        for start in range(0, len(ids), READ_DOCUMENTS):
+            page = ids[start : start + READ_DOCUMENTS]
+            wanted = {"docs": [{"id": doc_id} for doc_id in page]}
+            answer = self._ask("reading documents", "POST", "/_bulk_get", body=wanted, read=True)
+            docs += [_first_ok(result["docs"]) for result in answer["results"]]
+        return docs
+
+    def write(self, docs: Sequence[Document]) -> list[Written]:
+        written: list[Written] = []
+        batch: list[bytes] = []
+        size = 0
+        for doc in docs:
+            data = encode(doc)
+            if batch and (len(batch) >= WRITE_DOCUMENTS or size + len(data) > WRITE_BYTES):
+                written += self._write(docs[len(written) : len(written) + len(batch)], batch)
+                batch, size = [], 0
+            batch.append(data)
+            size += len(data)
+        if batch:
+            written += self._write(docs[len(written) :], batch)
+        return written
+
+    def _write(self, docs: Sequence[Document], encoded: list[bytes]) -> list[Written]:
+        body = b'{"docs":[' + b",".join(encoded) + b"]}"
+        try:
+            answer = self._ask(f"writing {len(docs)} documents", "POST", "/_bulk_docs", body=body)
+        except (TooLarge, Refused) as error:
+            # One document spoils a request, of which nothing is written: find out which.
+            if len(docs) == 1:
+                return [Written(docs[0]["_id"], None, self._too_large(docs[0], encoded[0], error))]
+            half = len(docs) // 2
+            return self._write(docs[:half], encoded[:half]) + self._write(
+                docs[half:], encoded[half:]
+            )
+        return [self._written(doc, row) for doc, row in zip(docs, answer, strict=True)]
+
+    def _written(self, doc: Document, row: dict[str, Any]) -> Written:
+        if "rev" in row:
+            return Written(doc["_id"], row["rev"])
+        kinds: dict[str, type[PoolError]] = {"conflict": Conflict, "forbidden": Forbidden}
+        kind = kinds.get(row.get("error", ""), Refused)
+        return Written(
+            doc["_id"],
+            None,
+            kind(f"writing {doc['_id']!r} to {self.url}: {row.get('error')}: {row.get('reason')}"),
+        )
+
+    def _too_large(self, doc: Document, data: bytes, error: PoolError) -> PoolError:
+        if not isinstance(error, TooLarge):
+            return error
+        return TooLarge(
+            f"{doc['_id']!r} is {len(data):,} bytes, more than {self.url} takes in a document: "
+            "keep large data in files or attachments"
+        )
+
+    def ids(self, prefix: str, limit: int) -> list[str]:
+        query = {"startkey": _json(prefix), "endkey": _json(prefix + _FILLER), "limit": limit}
+        answer = self._ask("looking up ids", "GET", "/_all_docs", query=query)
+        return [row["id"] for row in answer["rows"]]
+
+    # --- views ---------------------------------------------------------------------------------
+
+    def candidates(self, view: str, limit: int) -> list[Document]:
+        """Walk through the view from a place of this pilot's own, so that pilots seldom meet.
+
+        The index is read as it stands (``update=lazy``); rows that went stale are sorted out by
+        their documents. Only when nothing is left behind that place is it brought up to date.
+        """
+        cursor = self._cursors.pop(view, None)
+        for start in (cursor, None) if cursor else (None,):
+            rows = self._page(view, limit, start, update="lazy", spread=True)
+            if free := self._free(view, rows):
+                return free
+        for _ in range(EMPTY_TRIES):
+            rows = self._page(view, limit, None, update="true")
+            if not rows:
+                return []
+            if free := self._free(view, rows):
+                return free
+        return []
+
+    def _free(self, view: str, rows: list[Row]) -> list[Document]:
+        """The tokens among the rows that are free right now; the next look begins behind them."""
+        docs = [d for d in self.read([row["id"] for row in rows]) if d]
+        free = [doc for doc in docs if token.state(doc) is State.TODO]
+        if free:
+            self._cursors[view] = rows[-1]
+        return free
+
+    def _page(
+        self, view: str, limit: int, after: Row | None, *, update: str, spread: bool = False
+    ) -> list[Row]:
+        """Rows of a view behind a row, or from its head, or (`spread`) from somewhere near it."""
+        query: dict[str, object] = {"limit": limit, "update": update}
+        if after is not None:
+            # One more, since the row we stopped at comes first, if it is still in the view.
+            query |= {"limit": limit + 1, "startkey": _json(after["key"])}
+            query["startkey_docid"] = after["id"]
+        elif spread:
+            total = self._rows(view, {"limit": 0, "update": update}).get("total_rows", 0)
+            query["skip"] = random.randint(0, max(0, min(total, SPREAD) - limit))
+        rows: list[Row] = self._rows(view, query)["rows"]
+        if after is not None:
+            rows = [row for row in rows if row["id"] != after["id"]][:limit]
+        return rows
+
+    def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
+        left = limit
+        behind: Row | None = {"key": after, "id": after} if after else None
+        while left is None or left > 0:
+            page = PAGE if left is None else min(PAGE, left)
+            rows = self._page(view, page, behind, update="true")
+            yield from (doc for doc in self.read([row["id"] for row in rows]) if doc is not None)
+            if len(rows) < page:
+                return
+            behind = rows[-1]
+            left = None if left is None else left - len(rows)
+
+    def count(self, view: str) -> int:
+        name, part = split(view)
+        if part == "overview_total":
+            return sum(self.counts(name).values())
+        answer = self._rows(view, {"limit": 0})
+        return int(answer.get("total_rows", 0))
+
+    def counts(self, design: str) -> dict[State, int]:
+        answer = self._rows(f"{design}/overview_total", {"group": "true"}, reduce=True)
+        names = {state.value: state for state in State}
+        return {names[r["key"]]: int(r["value"]) for r in answer["rows"] if r["key"] in names}
+
+    def designs(self) -> dict[str, Document]:
+        query = {
+            "startkey": _json("_design/"),
+            "endkey": _json("_design0"),
+            "include_docs": "true",
+        }
+        answer = self._ask("reading the designs", "GET", "/_all_docs", query=query)
+        return {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
+
+    def _rows(self, view: str, query: dict[str, object], *, reduce: bool = False) -> Any:
+        name, part = split(view)
+        path = f"/_design/{quote(name, safe='')}/_view/{quote(part, safe='')}"
+        query = query if reduce else query | {"reduce": "false"}
+        try:
+            return self._ask(f"reading the view {view}", "GET", path, query=query)
+        except PoolMissing:
+            raise
+        except NotFound as error:
+            raise ViewMissing(
+                f"no view {view!r} in {self.url}; there are: {', '.join(self._view_names())}"
+            ) from error
+
+    def _view_names(self) -> list[str]:
+        designs = self.designs().items()
+        names = [f"{name}/{part}" for name, doc in designs for part in doc.get("views", {})]
+        return names or ["none ('picas views create' makes the standard ones)"]
+
+    # --- attachments and changes ---------------------------------------------------------------
+
+    def read_attachment(self, doc_id: str, name: str) -> Iterator[bytes]:
+        path = f"{self._path}/{_quoted(doc_id)}/{quote(name, safe='')}"
+        try:
+            return self._session.download(f"reading the attachment {name!r}", path)
+        except NotFound as error:
+            raise TokenMissing(f"{doc_id!r} has no attachment {name!r} in {self.url}") from error
+
+    def attach(self, doc_id: str, rev: str, name: str, file: Path) -> str:
+        with file.open("rb") as stream:
+            answer = self._session.upload(
+                f"attaching {name!r} to {doc_id!r}",
+                f"{self._path}/{_quoted(doc_id)}/{quote(name, safe='')}",
+                stream,
+                file.stat().st_size,
+                content_type(name),
+                {"rev": rev},
+            )
+        return str(answer["rev"])
+
+    def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
+        if since is None:
+            answer = self._changes({"since": "now", "limit": 0}, None, 0)
+            return Changes(str(answer["last_seq"]))
+        query = {"since": since, "feed": "longpoll", "timeout": max(1, int(timeout * 1000))}
+        wanted = {"type": "token", "lock": 0, "done": 0} if todo else None
+        deadline = time.monotonic() + timeout
+        answer = self._changes(query, wanted, timeout)
+        if not answer["results"] and (left := deadline - time.monotonic()) > 1:
+            # A proxy or the server ended the poll early: do not turn that into a busy loop.
+            time.sleep(min(left, 1.0))
+        return Changes(str(answer["last_seq"]), [row["id"] for row in answer["results"]])
+
+    def _changes(
+        self, query: dict[str, object], selector: dict[str, object] | None, timeout: float
+    ) -> Any:
+        more: dict[str, Any] = {"timeout": timeout + READ_SECONDS, "read": True}
+        if selector is not None:
+            query = query | {"filter": "_selector"}
+            more["body"] = {"selector": selector}
+        verb = "POST" if selector is not None else "GET"
+        return self._ask("waiting for changes", verb, "/_changes", query=query, **more)
+
+
+def _json(value: object) -> str:
+    return encode(value).decode()
+
+
+def _quoted(doc_id: str) -> str:
+    if doc_id.startswith("_design/"):
+        return "_design/" + quote(doc_id.removeprefix("_design/"), safe="")
+    return quote(doc_id, safe="")
+
+
+def _first_ok(revisions: list[dict[str, Any]]) -> Document | None:
+    """The winning revision that ``_bulk_get`` answered, unless it is missing or deleted."""
+    for revision in revisions:
+        doc: Document | None = revision.get("ok")
+        if doc is not None and not doc.get("_deleted"):
+            return doc
+    return None

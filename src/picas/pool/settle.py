@@ -1,0 +1,123 @@
+"""Recording results: what is settled, and the write that does it."""
+
+import base64
+import enum
+import mimetypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from picas import token
+from picas.pool.base import INLINE_LIMIT
+from picas.token import Document, Outcome
+
+KEPT_LOGS = 5
+"""Earlier attempts of a token whose logs stay attached."""
+
+Change = Callable[[Document], Document | None]
+"""Makes the new document from the one in the pool; None leaves that one as it is."""
+
+
+class Verdict(enum.Enum):
+    """What became of one result."""
+
+    RECORDED = "recorded"
+    FENCED = "fenced"
+    """The lease was gone (reaped, reset, deleted): nothing was recorded."""
+    BARE = "bare"
+    """Recorded without its logs, attachments and fields, which could not be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One result to record.
+
+    Attributes:
+        token: The document as `Pool.claim` gave it.
+        outcome: How the attempt ended.
+        again: Give the token back for another try (scrub) instead of closing it.
+        files: Attachments to add: name to bytes, or to a file that is streamed.
+    """
+
+    token: Document
+    outcome: Outcome
+    again: bool = False
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+
+    @property
+    def lease(self) -> str:
+        """The nonce of the claim this result belongs to."""
+        return str(self.token["lease"])
+
+    def large_files(self) -> dict[str, Path]:
+        """The files that are streamed ahead of the settling write."""
+        files = self.files.items()
+        return {name: f for name, f in files if isinstance(f, Path) and _is_large(f)}
+
+    def inline_files(self) -> dict[str, Any]:
+        """The attachments that travel inside the settling write."""
+        large = self.large_files()
+        return {name: inline(name, f) for name, f in self.files.items() if name not in large}
+
+    def earlier_logs(self) -> dict[str, str]:
+        """Logs of the attempt before that this one replaces: present name to the name to keep."""
+        doc = self.token
+        there = doc.get("_attachments") or {}
+        before = [e["n"] for e in token.attempts(doc) if e.get("exit_code") is not None]
+        if not before:
+            return {}
+        names = {s: token.log_name(doc["_id"], s) for s in ("out", "err")}
+        return {
+            name: token.log_name(doc["_id"], stream, before[-1])
+            for stream, name in names.items()
+            if name in there and name in self.files
+        }
+
+    def bare(self, why: str) -> "Settlement":
+        """The same result without what could not be stored; says so in the token."""
+        on_disk = sorted(str(f) for f in self.files.values() if isinstance(f, Path))
+        message = f"logs and results were not stored: {why}"
+        if on_disk:
+            message += f"; see {', '.join(on_disk)} on the host"
+        return Settlement(self.token, replace(self.outcome, error=message, fields={}), self.again)
+
+
+def change_for(settlement: Settlement, attachments: Mapping[str, Any], now: float) -> Change:
+    """The change that records one result, if its lease still stands in the document."""
+    close = token.scrub if settlement.again else token.settle
+
+    def change(doc: Document) -> Document | None:
+        if not token.holds(doc, settlement.lease):
+            return None
+        settled = close(doc, now, settlement.outcome)
+        merged = {**(doc.get("_attachments") or {}), **attachments}
+        if merged:
+            settled["_attachments"] = _without_old_logs(settled, merged)
+        return settled
+
+    return change
+
+
+def inline(name: str, content: bytes | Path) -> dict[str, Any]:
+    """An attachment as a document carries it: its type and its bytes in base64."""
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return {"content_type": content_type(name), "data": base64.b64encode(data).decode()}
+
+
+def content_type(name: str) -> str:
+    """The media type of an attachment, by its name."""
+    if name.endswith((".out", ".err", ".log")):
+        return "text/plain"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def _without_old_logs(doc: Document, attachments: dict[str, Any]) -> dict[str, Any]:
+    """Drop the logs of all but the latest few attempts."""
+    oldest = token.next_attempt(doc) - 1 - KEPT_LOGS
+    old = {token.log_name(doc["_id"], s, n) for s in ("out", "err") for n in range(1, oldest + 1)}
+    return {name: entry for name, entry in attachments.items() if name not in old}
+
+
+def _is_large(file: Path) -> bool:
+    return file.stat().st_size > INLINE_LIMIT

@@ -1,0 +1,412 @@
+"""The embedded store: SQLite in a file, for any number of processes on one machine.
+
+Documents are rows: the JSON text, and beside it what views ask for (``state``). Every write is one
+transaction, so a process killed in the middle leaves nothing half-written; in WAL mode readers and
+the writer do not wait for each other.
+"""
+
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from picas import token
+from picas.errors import (
+    Conflict,
+    PoolError,
+    PoolMissing,
+    ServerError,
+    TokenMissing,
+    TooLarge,
+    Unsupported,
+    ViewMissing,
+)
+from picas.pool import sqlite_attachments as attachments
+from picas.pool.base import Changes, Store, Written
+from picas.pool.filesystem import refuse_network
+from picas.token import Document, State
+from picas.views import MONITOR, Design, split
+
+MAX_DOCUMENT_BYTES = 8_000_000
+"""As CouchDB's default, so that a pool can move there."""
+
+FORMAT = 1
+"""Number of the layout below, kept in the file's ``user_version``."""
+
+_LAYOUT = """
+CREATE TABLE documents (
+    id    TEXT PRIMARY KEY,
+    seq   INTEGER NOT NULL,
+    rev   TEXT NOT NULL,
+    state TEXT,
+    body  TEXT NOT NULL
+);
+CREATE INDEX documents_by_state ON documents (state, id);
+CREATE INDEX documents_by_seq ON documents (seq);
+CREATE TABLE counter (seq INTEGER NOT NULL);
+INSERT INTO counter VALUES (0);
+"""
+
+_BUSY_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_PAGE = 500
+
+
+class SqliteStore(Store):
+    """Documents in an SQLite file."""
+
+    shared = False
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; it is opened, or made by `create`, later.
+
+        Raises:
+            Unsupported: The file is on a network file system.
+        """
+        self.path = path.absolute()
+        refuse_network(self.path)
+        self.url = f"sqlite:///{path}"
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._designs: dict[str, tuple[str, Design]] = {}
+
+    # --- the file ------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0
+
+    def create(self) -> bool:
+        if not self.path.parent.is_dir():
+            raise PoolMissing(f"{self.path}: there is no folder {self.path.parent}; make it first")
+        db = self._open()
+        made = False
+        with self._transaction(db):
+            if _format(db) == 0:
+                for statement in (_LAYOUT + attachments.LAYOUT).split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                self.write([MONITOR.document()])
+                made = True
+        return made
+
+    def version(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
+
+    def now(self) -> float:
+        return time.time()
+
+    def close(self) -> None:
+        with self._lock:
+            for db in self._connections:
+                db.close()
+            self._connections.clear()
+            self._local = threading.local()
+
+    def _open(self) -> sqlite3.Connection:
+        """This thread's connection; the file is made if missing."""
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            with _errors(self.path):
+                db = sqlite3.connect(
+                    self.path,
+                    timeout=_BUSY_SECONDS,
+                    isolation_level=None,
+                    check_same_thread=False,  # only so that close() may close them all
+                    cached_statements=256,
+                )
+                db.execute("PRAGMA journal_mode = WAL")
+                # In WAL mode NORMAL loses nothing when a process dies, only when the power does.
+                db.execute("PRAGMA synchronous = NORMAL")
+            self._local.db = db
+            with self._lock:
+                self._connections.append(db)
+        return db
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            if not self.exists():
+                raise PoolMissing(
+                    f"there is no pool at {self.path}; 'picas push' or 'init' make one"
+                )
+            db = self._open()
+            layout = _format(db)
+            if layout != FORMAT:
+                self.close()
+                raise Unsupported(
+                    f"{self.path} is not a pool that this version reads (layout {layout}, "
+                    f"expected {FORMAT}); choose another file"
+                )
+        return db
+
+    @contextmanager
+    def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
+        """One transaction of this thread; inside another one, a part of that."""
+        if db.in_transaction:
+            yield
+            return
+        with _errors(self.path):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+
+    def exclusive(self) -> Any:
+        return self._transaction(self._db)
+
+    # --- documents -----------------------------------------------------------------------------
+
+    def read(self, ids: Sequence[str]) -> list[Document | None]:
+        db = self._db
+        with _errors(self.path):
+            found: dict[str, Document] = {}
+            for start in range(0, len(ids), _PAGE):
+                page = list(ids[start : start + _PAGE])
+                marks = ",".join("?" * len(page))
+                rows = db.execute(
+                    f"SELECT id, rev, body FROM documents WHERE id IN ({marks})", page
+                )
+                found.update((row[0], _document(row)) for row in rows)
+        return [found.get(doc_id) for doc_id in ids]
+
+    def write(self, docs: Sequence[Document]) -> list[Written]:
+        db = self._db
+        with self._transaction(db):
+            (seq,) = db.execute(
+                "UPDATE counter SET seq = seq + ? RETURNING seq", (len(docs),)
+            ).fetchone()
+            return [self._write(db, doc, seq - len(docs) + i + 1) for i, doc in enumerate(docs)]
+
+    def _write(self, db: sqlite3.Connection, doc: Document, seq: int) -> Written:
+        doc_id, rev = doc["_id"], doc.get("_rev")
+        there = db.execute("SELECT rev, body FROM documents WHERE id = ?", (doc_id,)).fetchone()
+        if (there[0] if there else None) != rev:
+            conflict = Conflict(f"{doc_id!r} was changed or made by someone else in {self.url}")
+            return Written(doc_id, None, conflict)
+        generation = int(rev.split("-", 1)[0]) if rev else 0
+        new_rev = f"{generation + 1}-{secrets.token_hex(8)}"
+        if doc.get("_deleted"):
+            db.execute("DELETE FROM documents WHERE id = ?", (doc_id,))
+            attachments.drop(db, doc_id)
+            return Written(doc_id, new_rev)
+        body = {name: value for name, value in doc.items() if name not in ("_id", "_rev")}
+        if "_attachments" in body or (there and '"_attachments"' in there[1]):
+            # One document's refusal must not leave its attachments changed: all or nothing.
+            db.execute("SAVEPOINT document")
+            written = self._store(db, doc_id, body, seq, new_rev)
+            if written.error is not None:
+                db.execute("ROLLBACK TO document")
+            db.execute("RELEASE document")
+            return written
+        return self._store(db, doc_id, body, seq, new_rev)
+
+    def _store(
+        self, db: sqlite3.Connection, doc_id: str, body: Document, seq: int, rev: str
+    ) -> Written:
+        try:
+            attachments.store(db, doc_id, body, int(rev.split("-", 1)[0]))
+        except PoolError as error:
+            return Written(doc_id, None, error)
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        if len(text) > MAX_DOCUMENT_BYTES // 4 and len(text.encode()) > MAX_DOCUMENT_BYTES:
+            return Written(doc_id, None, self._too_large(doc_id, len(text.encode())))
+        state = token.state(body)
+        db.execute(
+            "INSERT INTO documents (id, seq, rev, state, body) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET "
+            "seq = excluded.seq, rev = excluded.rev, state = excluded.state, body = excluded.body",
+            (doc_id, seq, rev, state.value if state else None, text),
+        )
+        self._index_design(db, doc_id, body)
+        return Written(doc_id, rev)
+
+    def _too_large(self, doc_id: str, size: int) -> TooLarge:
+        return TooLarge(
+            f"{doc_id!r} is {size:,} bytes; a document may have {MAX_DOCUMENT_BYTES:,}: "
+            "keep large data in files or attachments"
+        )
+
+    def ids(self, prefix: str, limit: int) -> list[str]:
+        with _errors(self.path):
+            rows = self._db.execute(
+                "SELECT id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+                (prefix, prefix + "\U0010ffff", limit),
+            )
+            return [row[0] for row in rows]
+
+    # --- views ---------------------------------------------------------------------------------
+
+    def candidates(self, view: str, limit: int) -> list[Document]:
+        where = self._sql(view)
+        with _errors(self.path):
+            rows = self._db.execute(
+                f"SELECT id, rev, body FROM documents WHERE state = 'todo' AND {where} "
+                "ORDER BY id LIMIT ?",
+                (limit,),
+            )
+            return [_document(row) for row in rows]
+
+    def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
+        where = self._sql(view)
+        query = f"SELECT id, rev, body FROM documents WHERE {where} AND id > ? ORDER BY id LIMIT ?"
+        left = limit
+        while left is None or left > 0:
+            page = _PAGE if left is None else min(_PAGE, left)
+            with _errors(self.path):
+                rows = self._db.execute(query, (after, page)).fetchall()
+            yield from map(_document, rows)
+            if len(rows) < page:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - len(rows)
+
+    def count(self, view: str) -> int:
+        with _errors(self.path):
+            query = f"SELECT count(*) FROM documents WHERE {self._sql(view)}"
+            return int(self._db.execute(query).fetchone()[0])
+
+    def counts(self, design: str) -> dict[State, int]:
+        where = self._sql(f"{design}/overview_total")
+        with _errors(self.path):
+            rows = self._db.execute(
+                f"SELECT state, count(*) FROM documents WHERE {where} GROUP BY state"
+            )
+            return {State(name): number for name, number in rows}
+
+    def designs(self) -> dict[str, Document]:
+        docs = self.read(self.ids("_design/", 10_000))
+        return {doc["_id"].removeprefix("_design/"): doc for doc in docs if doc is not None}
+
+    def _sql(self, view: str) -> str:
+        """The condition of a view, or `ViewMissing` with the names that there are."""
+        name, part = split(view)
+        design = self._design(name)
+        if design is None or part not in design.views:
+            known = [f"{n}/{v}" for n, d in self._all_designs().items() for v in d.views]
+            raise ViewMissing(f"no view {view!r} in {self.url}; there are: {', '.join(known)}")
+        if design.raw:
+            raise Unsupported(
+                f"{view} is a JavaScript view, which the embedded store cannot run; make it with "
+                "'picas views add NAME --where CONDITION', or use a CouchDB pool"
+            )
+        return f"({design.sql(part)})"
+
+    def _design(self, name: str) -> Design | None:
+        with _errors(self.path):
+            row = self._db.execute(
+                "SELECT rev FROM documents WHERE id = ?", (f"_design/{name}",)
+            ).fetchone()
+        if row is None:
+            return None
+        cached = self._designs.get(name)
+        if cached is None or cached[0] != row[0]:
+            (doc,) = self.read([f"_design/{name}"])
+            if doc is None:
+                return None
+            cached = self._designs[name] = (doc["_rev"], Design.from_document(doc))
+        return cached[1]
+
+    def _all_designs(self) -> dict[str, Design]:
+        return {name: Design.from_document(doc) for name, doc in self.designs().items()}
+
+    def _index_design(self, db: sqlite3.Connection, doc_id: str, body: Document) -> None:
+        """Give a design with a condition an index of its own, as CouchDB gives every view one."""
+        if not doc_id.startswith("_design/"):
+            return
+        design = Design.from_document({"_id": doc_id, **body})
+        if design.raw:
+            raise Unsupported(
+                f"the views of {design.name} are JavaScript, which the embedded store cannot run; "
+                "use 'picas views add NAME --where CONDITION', or a CouchDB pool"
+            )
+        index = f'"view {doc_id.encode().hex()}"'
+        db.execute(f"DROP INDEX IF EXISTS {index}")
+        if design.where is not None:
+            db.execute(f"CREATE INDEX {index} ON documents (state, id) WHERE {design.where.sql()}")
+
+    # --- attachments and changes ---------------------------------------------------------------
+
+    def read_attachment(self, doc_id: str, name: str) -> Iterator[bytes]:
+        db = self._db
+        if not attachments.exists(db, doc_id, name):
+            raise TokenMissing(f"{doc_id!r} has no attachment {name!r} in {self.url}")
+        return attachments.pieces(db, doc_id, name)
+
+    def attach(self, doc_id: str, rev: str, name: str, file: Path) -> str:
+        db = self._db
+        with self._transaction(db), file.open("rb") as stream:
+            (doc,) = self.read([doc_id])
+            if doc is None or doc["_rev"] != rev:
+                raise Conflict(f"{doc_id!r} was changed by someone else in {self.url}")
+            generation = int(rev.split("-", 1)[0])
+            stub = attachments.write(db, doc_id, name, stream, generation + 1)
+            doc["_attachments"] = {**doc.get("_attachments", {}), name: stub}
+            (written,) = self.write([doc])
+            if written.rev is None:
+                raise written.error or PoolError(f"{doc_id!r} was not written")
+            return written.rev
+
+    def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
+        db = self._db
+        deadline = time.monotonic() + timeout
+        condition = " AND state = 'todo'" if todo else ""
+        seen = -1
+        while True:
+            with _errors(self.path):
+                # Moves whenever another connection commits; far cheaper to ask than any table.
+                (version,) = db.execute("PRAGMA data_version").fetchone()
+                if version != seen:
+                    seen = version
+                    (latest,) = db.execute("SELECT seq FROM counter").fetchone()
+                    if since is None:
+                        return Changes(str(latest))
+                    rows = db.execute(
+                        f"SELECT id FROM documents WHERE seq > ? AND seq <= ?{condition}",
+                        (int(since), latest),
+                    ).fetchall()
+                    if rows:
+                        return Changes(str(latest), [row[0] for row in rows])
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Changes(str(latest))
+            time.sleep(min(_POLL_SECONDS, left))
+
+
+def _document(row: Sequence[Any]) -> Document:
+    doc_id, rev, body = row
+    return {"_id": doc_id, "_rev": rev, **json.loads(body)}
+
+
+def _format(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, each naming the file and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        advice = {
+            "database or disk is full": "the disk is full: make room, then run this again",
+            "database is locked": f"other processes kept it busy for {_BUSY_SECONDS:.0f} s",
+            "attempt to write a readonly database": "you may not write it: check its permissions",
+            "unable to open database file": "check that its folder exists and may be written",
+            "file is not a database": "it is some other file: choose another name",
+        }.get(text, "")
+        kind = Unsupported if text == "file is not a database" else ServerError
+        problem = f"{text}: {advice}" if advice else text
+        raise kind(f"the pool at {os.fspath(path)}: {problem}") from error

@@ -1,0 +1,438 @@
+"""Run one command as a task: its logs in two files, a time limit, and nothing of it left behind.
+
+A slot that runs commands is free when `Task.run` returns: every process of the task is gone,
+children that left its process group and daemons included (see `picas.proctree`).
+"""
+
+import contextlib
+import enum
+import errno
+import math
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from picas import proctree
+from picas.errors import TaskError
+from picas.proctree import adopt_orphans
+from picas.token import TIME_LIMIT_EXIT_CODE
+
+__all__ = ["EndedBy", "Finished", "Task", "adopt_orphans", "head_and_tail"]
+
+CANNOT_EXECUTE: Final = 126
+"""Exit code of a command that is there but cannot be executed, as a shell has it."""
+
+NOT_FOUND: Final = 127
+"""Exit code of a command that does not exist, as a shell has it."""
+
+_FIRST_SAMPLE: Final = 0.05
+_LONGEST_SAMPLE_INTERVAL: Final = 5.0
+_OUT_OF_RESOURCES: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
+
+class EndedBy(enum.Enum):
+    """What brought a task to its end."""
+
+    ITSELF = "itself"
+    TIME_LIMIT = "time limit"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a task's command ended and what it used.
+
+    Attributes:
+        exit_code: Its exit code; 128+n for signal n, 124 if its time limit ended it.
+        start: Epoch seconds, this host's clock.
+        end: Epoch seconds, this host's clock.
+        wall: Wall-clock seconds of the command.
+        cpu: CPU seconds, user and system, of the command and its descendants, except those that
+            it never waited for and that outlived it unseen.
+        memory: Peak resident bytes of its largest process; None if that is not known.
+        ended_by: Itself, its time limit, or `Task.stop`.
+    """
+
+    exit_code: int
+    start: float
+    end: float
+    wall: float
+    cpu: float
+    memory: int | None
+    ended_by: EndedBy
+
+
+class _Asked(enum.IntEnum):
+    """What `Task.stop` was called for; it only ever rises."""
+
+    NOTHING = 0
+    STOP = 1
+    KILL = 2
+
+
+class Task:
+    """One command, run once.
+
+    Args:
+        argv: The program and its arguments; the program is looked up in ``PATH`` of `env`.
+        out: File for standard output; made or emptied.
+        err: File for standard error; made or emptied.
+        env: The whole environment; a mark is added (see `picas.proctree.MARK`).
+        cwd: Working directory; this process's own by default.
+        time_limit: Seconds of wall-clock time; none by default.
+        grace: Seconds between TERM and KILL.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        out: Path,
+        err: Path,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        time_limit: float | None = None,
+        grace: float = 10.0,
+    ) -> None:
+        self._argv = list(argv)
+        self._out, self._err = out, err
+        self._mark = proctree.Mark()
+        self._env = self._mark.into(env)
+        self._cwd = cwd
+        self._time_limit = time_limit
+        self._grace = grace
+        self._asked = _Asked.NOTHING
+        self._bell: _Bell | None = None
+        # Re-entrant: a signal handler may call `stop` in the thread that is inside `run`.
+        self._lock = threading.RLock()
+
+    def run(self) -> Finished:
+        """Run the command and wait until it and everything it started is gone.
+
+        A command that does not exist or cannot be executed is a failed task (exit codes 127 and
+        126, the reason in its error log).
+
+        Raises:
+            TaskError: The fault is this host's: a log cannot be written, the working directory is
+                missing, no more processes can be started.
+        """
+        watch = _Watch()
+        try:
+            with _Bell() as bell:
+                try:
+                    self._bell = bell
+                    return self._run(watch, bell)
+                finally:
+                    with self._lock:
+                        self._bell = None
+        except OSError as problem:
+            raise TaskError(
+                f"cannot run {self._argv[:1]} here: {problem}; "
+                "look at the limits on processes and open files of this host"
+            ) from problem
+
+    def stop(self, *, now: bool = False) -> None:
+        """End the task: TERM, the grace period, KILL. From any thread or a signal handler.
+
+        It returns at once; `run` returns when the task has ended. Before `run`, it keeps the
+        command from being started.
+
+        Args:
+            now: KILL at once; also cuts short the grace of an earlier call.
+        """
+        with self._lock:
+            wanted = _Asked.KILL if now else _Asked.STOP
+            if wanted > self._asked:
+                self._asked = wanted
+                if self._bell is not None:
+                    self._bell.ring()
+
+    def _run(self, watch: "_Watch", bell: "_Bell") -> Finished:
+        with _log_file(self._out) as out, _log_file(self._err) as err, proctree.spawning():
+            if self._asked:
+                number = signal.SIGKILL if self._asked is _Asked.KILL else signal.SIGTERM
+                return watch.finished(128 + number, EndedBy.STOPPED)
+            child = self._spawn(out, err)
+            if isinstance(child, int):
+                return watch.finished(child, EndedBy.ITSELF)
+            tree = proctree.Tree(child.pid, self._mark)
+        try:
+            return self._attend(watch, child, tree, bell)
+        except BaseException:
+            tree.end(0, bell.wait)
+            child.poll()
+            raise
+        finally:
+            tree.close()
+
+    def _attend(
+        self, watch: "_Watch", child: subprocess.Popen[bytes], tree: proctree.Tree, bell: "_Bell"
+    ) -> Finished:
+        """Wait for the command, end what must be ended, and account for it."""
+        ended_by = self._wait(watch, tree, bell, child.pid)
+        left = () if ended_by is EndedBy.ITSELF else self._end(tree, bell)
+        immortal = any(process.pid == child.pid for process in left)
+        reaped, status, usage = os.wait4(child.pid, os.WNOHANG if immortal else 0)
+        watch.stop()
+        if reaped:
+            # Popen is told, lest it wait for a process that is gone.
+            child.returncode = os.waitstatus_to_exitcode(status)
+            tree.leader_reaped()
+        if ended_by is EndedBy.ITSELF and tree.leftovers():
+            self._end(tree, bell)
+        code = _exit_code(status) if reaped else 128 + signal.SIGKILL
+        code = TIME_LIMIT_EXIT_CODE if ended_by is EndedBy.TIME_LIMIT else code
+        cpu = tree.cpu + usage.ru_utime + usage.ru_stime
+        return watch.finished(code, ended_by, cpu, _peak_memory(usage, tree))
+
+    def _end(self, tree: proctree.Tree, bell: "_Bell") -> Sequence[proctree.Process]:
+        """End all processes, with the grace that `stop` leaves them; gives those that won't die."""
+
+        def pause(seconds: float) -> bool:
+            bell.wait(seconds)
+            return self._asked is _Asked.KILL
+
+        return tree.end(0 if self._asked is _Asked.KILL else self._grace, pause)
+
+    def _spawn(self, out: int, err: int) -> subprocess.Popen[bytes] | int:
+        """Start the command; the exit code, if it is the command's own fault that it can't."""
+        if not self._argv:
+            return self._refuse(err, NOT_FOUND, "the command is empty")
+        program = self._argv[0]
+        try:
+            # No preexec_fn: with it, the interpreter could not use vfork.
+            return subprocess.Popen(
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=self._cwd,
+                env=self._env,
+                start_new_session=True,
+            )
+        except ValueError as problem:
+            return self._refuse(err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}")
+        except OSError as problem:
+            if problem.errno in _OUT_OF_RESOURCES:
+                raise
+            self._check_cwd(problem)
+            code = NOT_FOUND if problem.errno == errno.ENOENT else CANNOT_EXECUTE
+            return self._refuse(err, code, f"cannot run {program!r}: {_why(problem, program)}")
+
+    def _refuse(self, err: int, code: int, reason: str) -> int:
+        """Say in the error log why the command is not started; gives the exit code back."""
+        try:
+            os.write(err, f"PiCaS: {reason}\n".encode("utf-8", "backslashreplace"))
+        except OSError as problem:
+            raise _log_error(self._err, problem) from problem
+        return code
+
+    def _check_cwd(self, problem: OSError) -> None:
+        if self._cwd is not None and not (self._cwd.is_dir() and os.access(self._cwd, os.X_OK)):
+            raise TaskError(
+                f"cannot run a task in the directory {self._cwd}: it is missing, is no directory "
+                "or may not be entered; create it, or give another"
+            ) from problem
+
+    def _wait(self, watch: "_Watch", tree: proctree.Tree, bell: "_Bell", leader: int) -> EndedBy:
+        """Wait until the command ended, is asked to stop, or has used up its time."""
+        limit = math.inf if self._time_limit is None else self._time_limit
+        interval = sample_at = _FIRST_SAMPLE
+        with _exit_fd(leader) as ended:
+            waiting = select.poll()
+            waiting.register(ended, select.POLLIN)
+            waiting.register(bell.fd, select.POLLIN)
+            while True:
+                timeout = max(0.0, min(limit, sample_at) - watch.elapsed())
+                ready = [fd for fd, _ in waiting.poll(timeout * 1000)]
+                if ended in ready:
+                    return EndedBy.ITSELF
+                if self._asked:
+                    return EndedBy.STOPPED
+                if watch.elapsed() >= limit:
+                    return EndedBy.TIME_LIMIT
+                if watch.elapsed() >= sample_at:
+                    tree.sample()
+                    interval = min(2 * interval, _LONGEST_SAMPLE_INTERVAL)
+                    sample_at = watch.elapsed() + interval
+
+
+def head_and_tail(path: Path, limit: int) -> bytes:
+    """A log, or its beginning and its end where it is longer than `limit` bytes.
+
+    In place of what is left out stands one line that says how much that is and where the whole
+    file is; that line comes on top of the limit. The cuts are at line ends unless the lines are
+    too long for that.
+
+    Raises:
+        TaskError: The file cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                return _read_up_to(file.read, limit)
+            half = max(0, limit) // 2
+            head = _read_up_to(file.read, half)
+            tail_size = max(0, limit) - half
+            file.seek(size - tail_size)
+            tail = _read_up_to(file.read, tail_size)
+    except OSError as problem:
+        raise TaskError(f"cannot read the log {path}: {problem.strerror}") from problem
+    # A line end is taken if that gives up less than half of a part.
+    head = head[:cut] if (cut := head.rfind(b"\n") + 1) > len(head) // 2 else head
+    tail = tail[cut:] if 0 < (cut := tail.find(b"\n") + 1) <= len(tail) // 2 else tail
+    new_line = "\n" if head and not head.endswith(b"\n") else ""
+    where = f"{os.uname().nodename}:{path.absolute()}"
+    dropped = size - len(head) - len(tail)
+    line = f"{new_line}[PiCaS: {dropped} bytes are left out here; the whole log is {where}]\n"
+    return head + os.fsencode(line) + tail
+
+
+def _read_up_to(read: Callable[[int], bytes | None], size: int) -> bytes:
+    """Read `size` bytes, or what there is; a single read may give less."""
+    pieces = []
+    while size > 0 and (piece := read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+class _Watch:
+    """Measures a task: the clock's time for its ends, monotonic time for what lies between."""
+
+    def __init__(self) -> None:
+        self._start, self._begun = time.time(), time.monotonic()
+        self._wall: float | None = None
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def stop(self) -> None:
+        """The command has ended; what follows is not its time."""
+        self._wall = self.elapsed()
+
+    def finished(
+        self, code: int, ended_by: EndedBy, cpu: float = 0.0, memory: int | None = None
+    ) -> Finished:
+        wall = self.elapsed() if self._wall is None else self._wall
+        return Finished(code, self._start, time.time(), wall, cpu, memory, ended_by)
+
+
+class _Bell:
+    """Wakes the thread that waits for the task; may be rung by a signal handler."""
+
+    def __enter__(self) -> "_Bell":
+        if hasattr(os, "eventfd"):
+            self.fd = self._writer = os.eventfd(0)
+        else:
+            self.fd, self._writer = os.pipe()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in {self.fd, self._writer}:
+            os.close(fd)
+
+    def ring(self) -> None:
+        os.write(self._writer, (1).to_bytes(8, sys.byteorder))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most that long; True if it rang."""
+        waiting = select.poll()
+        waiting.register(self.fd, select.POLLIN)
+        if not waiting.poll(seconds * 1000):
+            return False
+        os.read(self.fd, 64)
+        return True
+
+
+@contextlib.contextmanager
+def _exit_fd(pid: int) -> Iterator[int]:
+    """A descriptor that becomes readable when a child has ended, which is not reaped by it."""
+    if proctree.have_pidfd:
+        fd = os.pidfd_open(pid)
+    else:
+        fd, writer = os.pipe()
+        threading.Thread(target=_close_at_exit, args=(pid, writer), daemon=True).start()
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _close_at_exit(pid: int, writer: int) -> None:
+    try:
+        if sys.platform == "darwin":
+            ends = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+            with contextlib.closing(select.kqueue()) as queue:
+                queue.control([ends], 1)
+        else:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    except (ChildProcessError, ProcessLookupError):
+        pass  # it ended before
+    finally:
+        os.close(writer)
+
+
+@contextlib.contextmanager
+def _log_file(path: Path) -> Iterator[int]:
+    """Make or empty a log; appending, so that one file may serve both streams."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o666)
+    except OSError as problem:
+        raise _log_error(path, problem) from problem
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _log_error(path: Path, problem: OSError) -> TaskError:
+    return TaskError(
+        f"cannot write the log {path}: {problem.strerror}; "
+        "look at the space left, the quota and the permissions of its directory"
+    )
+
+
+def _why(problem: OSError, program: str) -> str:
+    """The reason why a program was not started, as a person needs it."""
+    match problem.errno:
+        case errno.ENOENT if os.path.lexists(program):
+            return "its interpreter (in the line '#!') does not exist"
+        case errno.ENOEXEC:
+            return "exec format error: a script needs a first line like '#!/bin/sh'"
+        case errno.E2BIG:
+            return "the arguments and the environment are too long; put long lists into a file"
+        case _:
+            return os.strerror(problem.errno or 0)
+
+
+def _exit_code(status: int) -> int:
+    """A shell's exit code for a wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _peak_memory(usage: resource.struct_rusage, tree: proctree.Tree) -> int | None:
+    """Peak resident bytes of the task's largest process, as far as it can be told.
+
+    The kernel starts a child's ``ru_maxrss`` at the size that its parent had when it called exec:
+    a small task would be shown with the size of this process. So the figure counts only where it
+    is clearly above this process's own peak (kernels count pages loosely: an eighth of margin).
+    Otherwise the task's own samples of ``VmHWM``, which starts afresh with exec, are the best
+    there is, and a task too short to be sampled has none.
+    """
+    reported = usage.ru_maxrss * _MAXRSS_UNIT
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+    return max(tree.memory, reported if reported > own + own // 8 else 0) or None

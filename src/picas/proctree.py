@@ -1,0 +1,422 @@
+"""The processes of one task: which they are, and how to end all of them.
+
+A task's command may leave its process group, start a session of its own or fork twice. Its
+processes are found by the session it started in, by descent, and by a mark in the environment that
+is different for every task. `adopt_orphans` makes this process the one to which the kernel gives
+processes that lost their parent, so that none of them gets out of sight.
+
+Without ``/proc`` (macOS) only the process group is known, and ended.
+"""
+
+import ctypes
+import logging
+import os
+import resource
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MARK: Final = "PICAS_TASK"
+"""Environment variable by which the processes of a task are told from all others."""
+
+KILL_SECONDS: Final = 5.0
+"""How long processes are killed again and again, while there are any, before giving up on them."""
+
+_MAX_SAMPLED: Final = 256
+_ENVIRON_TRIES: Final = 5
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_KIBIBYTE: Final = 1 if sys.platform == "darwin" else 1024
+
+_log = logging.getLogger("picas.process")
+_proc = Path("/proc")
+_have_proc = Path("/proc/self/stat").exists()
+_ticks_per_second = os.sysconf("SC_CLK_TCK")
+
+
+def _pidfd_works() -> bool:
+    """Old kernels (before 5.3) and some sandboxes have no process file descriptors."""
+    if not (hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
+
+
+have_pidfd = _have_proc and _pidfd_works()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as ``/proc`` shows it.
+
+    Attributes:
+        pid: Its number.
+        alive: False for a zombie.
+        parent: The parent's number.
+        group: Its process group.
+        session: Its session.
+        start: Clock ticks since boot; with the number it names a process for good.
+    """
+
+    pid: int
+    alive: bool
+    parent: int
+    group: int
+    session: int
+    start: int
+
+
+def look(pid: int) -> Process | None:
+    """What ``/proc`` says about a process; None if it is gone."""
+    # The name, in parentheses, may hold anything, blanks and parentheses included.
+    stat = _read(_proc / str(pid) / "stat").rpartition(b")")[2].split()
+    if len(stat) < 20:
+        return None
+    # A zombie whose other threads go on running has merely lost its first thread.
+    alive = stat[0] not in (b"Z", b"X") or int(stat[17]) > 1
+    return Process(pid, alive, int(stat[1]), int(stat[2]), int(stat[3]), int(stat[19]))
+
+
+class _Adoption:
+    """Which children of this process are orphans that the kernel gave to it.
+
+    Orphans become children of the main thread, so its list of children is a short one to read:
+    a command belongs to the thread that started it.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self.spawning = False
+        self.trees: set[Tree] = set()
+
+    def start(self) -> None:
+        if self.active or not self._children().exists():
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+            self.active = True
+        else:
+            _log.warning("orphans cannot be adopted: %s", os.strerror(ctypes.get_errno()))
+
+    def orphans(self) -> Iterator[Process]:
+        """Living children of the main thread; the dead ones that were adopted are reaped."""
+        if not self.active:
+            return
+        for pid in _read(self._children()).split():
+            child = look(int(pid))
+            if child is not None and child.alive:
+                yield child
+            elif child is not None:
+                self._reap(child)
+
+    def _reap(self, child: Process) -> None:
+        """Reap an adopted zombie, and nothing that another piece of code is waiting for.
+
+        That other code's children are in our own session, or lead a task (`trees`), or are about
+        to (`spawning`).
+        """
+        trees = list(self.trees)
+        if self.spawning or child.session == os.getsid(0):
+            return
+        if any(tree.leads(child.pid) for tree in trees):
+            return
+        with suppress(ChildProcessError):
+            pid, _, usage = os.wait4(child.pid, os.WNOHANG)
+            for tree in trees if pid else ():
+                if tree.knows(child):
+                    tree.account(usage)
+
+    @staticmethod
+    def _children() -> Path:
+        pid = os.getpid()
+        return _proc / "self" / "task" / str(pid) / "children"
+
+
+_adoption = _Adoption()
+
+
+def adopt_orphans() -> None:
+    """Have the kernel give this process every descendant that loses its parent.
+
+    Called once by the pilot, in a process whose other children stay in its own session: zombies
+    that appear among the main thread's children in a foreign session are reaped by tasks. Where
+    the system cannot do it (no Linux, no list of children in ``/proc``), nothing changes.
+    """
+    _adoption.start()
+
+
+@contextmanager
+def spawning() -> Iterator[None]:
+    """A span in which the caller starts a command and makes its `Tree`.
+
+    Between the two, a child of the main thread looks like an orphan: nothing is reaped meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _adoption.spawning = True
+    try:
+        yield
+    finally:
+        _adoption.spawning = False
+
+
+class Mark:
+    """A task's mark in the environment of its processes."""
+
+    def __init__(self) -> None:
+        self._nonce = secrets.token_hex(8)
+
+    def into(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment with the mark in it; the mark of a task around this one stays."""
+        outer = env.get(MARK)
+        return {**env, MARK: f"{outer}.{self._nonce}" if outer else self._nonce}
+
+    def on(self, process: Process) -> bool:
+        """Tell whether a process carries the mark."""
+        prefix, nonce = f"{MARK}=".encode(), self._nonce.encode()
+        entries = _environ(process).split(b"\0")
+        return any(entry.startswith(prefix) and nonce in entry for entry in entries)
+
+
+class Tree:
+    """All processes of a task.
+
+    Attributes:
+        cpu: CPU seconds of its processes that lost their parent and were reaped here.
+        memory: Bytes; the largest peak seen by `sample` or reported of a process reaped here.
+    """
+
+    def __init__(self, leader: int, mark: Mark) -> None:
+        self.cpu = 0.0
+        self.memory = 0
+        self._leader = leader
+        self._mark = mark
+        self._known: dict[int, int] = {}
+        self._reaped_at: int | None = None
+        _adoption.trees.add(self)
+
+    def close(self) -> None:
+        """The task is over."""
+        _adoption.trees.discard(self)
+
+    def leader_reaped(self) -> None:
+        """The leader's number is free again once nothing is left in its session."""
+        self._reaped_at = _ticks()
+
+    def leads(self, pid: int) -> bool:
+        """Tell whether that is the task's first process, not yet reaped."""
+        return pid == self._leader and self._reaped_at is None
+
+    def knows(self, process: Process) -> bool:
+        """Tell whether a process is of this task, by its session or as seen in it before."""
+        return self._in_session(process) or self._known.get(process.pid) == process.start
+
+    def account(self, usage: resource.struct_rusage) -> None:
+        """Add what an orphan used; its parents were in this tree, so its peak is honest."""
+        self.cpu += usage.ru_utime + usage.ru_stime
+        self.memory = max(self.memory, usage.ru_maxrss * _KIBIBYTE)
+
+    def sample(self) -> None:
+        """Note the peak memory of the leader and its descendants; reap adopted zombies.
+
+        A task that lasts and sheds orphans all the while would fill the process table otherwise.
+        """
+        pids = [self._leader]
+        for pid in pids:
+            base = _proc / str(pid)
+            _, _, peak = _read(base / "status").partition(b"VmHWM:")
+            if peak:
+                self.memory = max(self.memory, int(peak.split(None, 1)[0]) * 1024)
+            if len(pids) < _MAX_SAMPLED:
+                pids.extend(map(int, _read(base / "task" / str(pid) / "children").split()))
+        reap_orphans()
+
+    def leftovers(self) -> bool:
+        """Tell, cheaply, whether processes are left after the leader was reaped."""
+        marked = [orphan for orphan in _adoption.orphans() if self._mark.on(orphan)]
+        return bool(marked) or self._group_exists()
+
+    def living(self) -> list[Process]:
+        """The task's processes that are alive, oldest first; reads all of ``/proc``."""
+        if not _have_proc:
+            stand_in = Process(self._leader, True, 0, self._leader, self._leader, 0)
+            return [stand_in] if self._group_exists() else []
+        table = _processes()
+        children: dict[int, list[Process]] = defaultdict(list)
+        for process in table.values():
+            children[process.parent].append(process)
+        queue = [process for process in table.values() if self._belongs(process, table)]
+        found: dict[int, Process] = {}
+        while queue:
+            process = queue.pop()
+            if process.pid not in found and process.pid not in (1, os.getpid()):
+                found[process.pid] = process
+                queue.extend(children[process.pid])
+        # Remembered, so that those are found too that change their session and lose the mark.
+        self._known.update((process.pid, process.start) for process in found.values())
+        return sorted((p for p in found.values() if p.alive), key=lambda p: (p.start, p.pid))
+
+    def end(self, grace: float, pause: Callable[[float], bool]) -> list[Process]:
+        """End all processes: TERM, some time for them to go, then KILL until none is left.
+
+        Args:
+            grace: Seconds between the two; 0 kills at once.
+            pause: Waits that many seconds at most; True says not to grant more time.
+
+        Returns:
+            Processes that would not die: in an uninterruptible wait, or another user's.
+        """
+        if grace > 0:
+            self._ask_to_end(time.monotonic() + grace, pause)
+        give_up = time.monotonic() + KILL_SECONDS
+        while left := self.living():
+            if time.monotonic() > give_up:
+                names = ", ".join(str(process.pid) for process in left)
+                _log.warning("cannot end the processes %s of a task; they are left running", names)
+                break
+            self._signal_all(left, signal.SIGKILL)
+            self._await_end(left, min(give_up, time.monotonic() + 0.2), _sleep)
+        reap_orphans()
+        return left
+
+    def _ask_to_end(self, until: float, pause: Callable[[float], bool]) -> None:
+        """TERM to all; then again to those that appear after all that were asked have gone."""
+        while left := self.living():
+            self._signal_all(left, signal.SIGTERM)
+            self._signal_all(left, signal.SIGCONT)  # a stopped process acts on nothing but KILL
+            if not self._await_end(left, until, pause):
+                return
+
+    def _await_end(
+        self, processes: Sequence[Process], until: float, pause: Callable[[float], bool]
+    ) -> bool:
+        """Wait for processes to end; False if time ran out or `pause` said so."""
+        interval = 0.001
+        while processes := [process for process in processes if self._lives(process)]:
+            remaining = until - time.monotonic()
+            if remaining <= 0 or pause(min(interval, remaining)):
+                return False
+            interval = min(2 * interval, 0.1)
+        return True
+
+    def _signal_all(self, processes: Sequence[Process], number: int) -> None:
+        """Signal the group in one go (no fork gets past that), then those outside it."""
+        if self._reaped_at is None or any(p.group == self._leader for p in processes):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._leader, number)
+        for process in processes:
+            if process.group != self._leader:
+                _signal(process, number)
+
+    def _belongs(self, process: Process, table: Mapping[int, Process]) -> bool:
+        if self.knows(process):
+            return True
+        # With orphans adopted here, a marked process elsewhere was sent there on purpose (a batch
+        # job that the task submitted and that landed on this host): it is not ours to end.
+        near = not _adoption.active or _descends(process, table, os.getpid())
+        return near and process.alive and self._mark.on(process)
+
+    def _in_session(self, process: Process) -> bool:
+        if self._leader not in (process.session, process.group):
+            return False
+        # Later ones may be strangers under a number used again; ours are found by other means.
+        return self._reaped_at is None or process.start <= self._reaped_at
+
+    def _lives(self, process: Process) -> bool:
+        if not _have_proc:
+            return self._group_exists()
+        now = look(process.pid)
+        return now is not None and now.alive and now.start == process.start
+
+    def _group_exists(self) -> bool:
+        try:
+            os.killpg(self._leader, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+def reap_orphans() -> None:
+    """Reap adopted processes that have ended."""
+    for _ in _adoption.orphans():
+        pass
+
+
+def _signal(process: Process, number: int) -> None:
+    """Signal exactly that process: the descriptor pins it, its start tells it from a successor."""
+    pin = None
+    with suppress(OSError):
+        pin = os.pidfd_open(process.pid) if have_pidfd else None
+    try:
+        now = look(process.pid)
+        if now is None or now.start != process.start:
+            return
+        if pin is None:
+            os.kill(process.pid, number)
+        else:
+            signal.pidfd_send_signal(pin, number)
+    except (ProcessLookupError, PermissionError):
+        return
+    finally:
+        if pin is not None:
+            os.close(pin)
+
+
+def _processes() -> dict[int, Process]:
+    found = (look(int(entry.name)) for entry in _proc.iterdir() if entry.name.isdigit())
+    return {process.pid: process for process in found if process is not None}
+
+
+def _environ(process: Process) -> bytes:
+    """The environment a process was started with.
+
+    For a moment within ``exec`` it reads as empty: a young process is asked again.
+    """
+    path = _proc / str(process.pid) / "environ"
+    young = process.start > _ticks() - _ticks_per_second
+    for _ in range(_ENVIRON_TRIES if young and process.parent == os.getpid() else 1):
+        if environ := _read(path):
+            return environ
+        time.sleep(0.001)
+    return b""
+
+
+def _ticks() -> int:
+    """Now, as ``/proc`` counts: clock ticks since boot."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _ticks_per_second) if _have_proc else 0
+
+
+def _descends(process: Process, table: Mapping[int, Process], ancestor: int) -> bool:
+    """Walk up the parents; a parent that ended while the table was read counts as ours."""
+    current: Process | None = process
+    for _ in table:
+        if current is None or current.parent == ancestor:
+            return True
+        if current.parent == 0:
+            return False
+        current = table.get(current.parent)
+    return True
+
+
+def _read(path: Path) -> bytes:
+    """The file's bytes; nothing if it cannot be read (the process is gone or another user's)."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False

@@ -1,0 +1,343 @@
+"""The token document and its changes of state.
+
+Pure functions of (document, now, who): no I/O, no clock, and the document given is never changed.
+A field that this module does not know is the user's and survives every change.
+
+The classic fields (``type lock done exit_code hostname scrub_count input output uploads error``
+and the batch job ids) keep the meaning they have in the classic PiCaS client. Added by us:
+``pilot`` and ``lease`` while a token is locked, and the append-only history ``attempts``.
+"""
+
+import enum
+import math
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from picas.errors import InputError
+from picas.jobid import JOB_ID_FIELDS
+
+Document = dict[str, Any]
+
+MAX_ATTEMPTS = 20
+"""Entries kept in a token's history; the oldest leave first, numbers go on counting."""
+
+TIME_LIMIT_EXIT_CODE = 124
+"""Exit code of a token that reached its own time limit (as ``timeout(1)`` has it)."""
+
+CLASSIC_DEFAULTS: Mapping[str, Any] = {
+    "type": "token",
+    "lock": 0,
+    "done": 0,
+    "hostname": "",
+    "scrub_count": 0,
+    "input": {},
+    "exit_code": "",
+    "output": {},
+    "uploads": {},
+    "error": [],
+}
+
+
+class State(enum.Enum):
+    """Where a token stands; derived from its fields, never stored beside them."""
+
+    TODO = "todo"
+    LOCKED = "locked"
+    DONE = "done"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who claims: a pilot, its host and its batch job.
+
+    Attributes:
+        pilot: Id of the pilot's document.
+        host: Host name, recorded as the token's ``hostname``.
+        job: The field that names the batch job (see `picas.jobid.batch_job`); empty outside one.
+    """
+
+    pilot: str
+    host: str
+    job: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended.
+
+    Attributes:
+        exit_code: The command's exit code; 128+n for signal n, 124 for the token's time limit;
+            None if the attempt was broken off (released, reset).
+        start: Epoch seconds.
+        end: Epoch seconds.
+        reason: One line for a person: ``exit code 3``, ``time limit of 60 s``.
+        wall: Wall-clock seconds.
+        cpu: CPU seconds (user and system) of the command and its children, if known.
+        memory: Peak resident bytes of its largest process, if known.
+        error: A message for the classic ``error`` list, for failures the exit code cannot tell.
+        fields: Fields to write into the token (an actor's ``output``, …).
+    """
+
+    exit_code: int | None
+    start: float
+    end: float
+    reason: str
+    wall: float
+    cpu: float | None = None
+    memory: int | None = None
+    error: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def state(doc: Mapping[str, Any]) -> State | None:
+    """Tell a token's state; None for a document that no standard view shows.
+
+    The rules are those of the classic views, JavaScript's loose comparison and ``parseInt``
+    included, so that every store shows a token in the same state as a classic ``Monitor``.
+    """
+    if doc.get("type") != "token":
+        return None
+    lock, done = _js_number(doc.get("lock")), _js_number(doc.get("done"))
+    if lock == 0 and done == 0:
+        return State.TODO
+    if lock > 0 and done == 0:
+        return State.LOCKED
+    if lock > 0 and done > 0:
+        return State.DONE if _js_parse_int(doc.get("exit_code")) == 0 else State.ERROR
+    return None
+
+
+def new(fields: Mapping[str, Any], token_id: str | None = None) -> Document:
+    """Make a token from the user's fields.
+
+    Args:
+        fields: Any JSON object; ``_id`` in it is the token's id unless `token_id` is given.
+        token_id: The id.
+
+    Raises:
+        InputError: It cannot be a token: no id, a field that starts with ``_``, NaN or infinity.
+    """
+    doc = {**CLASSIC_DEFAULTS, **fields}
+    if token_id is not None:
+        doc["_id"] = token_id
+    check(doc)
+    return {"_id": doc.pop("_id"), **doc}
+
+
+def check(doc: Mapping[str, Any]) -> None:
+    """Raise `InputError` if a document cannot be stored as a token.
+
+    Source: CouchDB keeps top-level fields that start with ``_`` for itself; JSON has no NaN.
+    """
+    token_id = doc.get("_id")
+    if not isinstance(token_id, str) or not token_id:
+        raise InputError("a token needs an _id: a text that is not empty")
+    if token_id.startswith("_"):
+        raise InputError(f"the _id {token_id!r} starts with '_': CouchDB keeps such ids for itself")
+    if doc.get("type") != "token":
+        raise InputError(f'token {token_id!r} has type {doc.get("type")!r}; it must be "token"')
+    for name in doc:
+        if name.startswith("_") and name not in ("_id", "_rev", "_attachments"):
+            raise InputError(
+                f"token {token_id!r}: the field {name!r} starts with '_'; "
+                "such names belong to the pool, choose another"
+            )
+    bad = _not_json(doc)
+    if bad is not None:
+        raise InputError(f"token {token_id!r}: {bad}")
+
+
+def claim(doc: Document, now: float, holder: Holder, lease: str) -> Document:
+    """Todo to locked: hand the token to a pilot under a fresh lease."""
+    claimed = {name: value for name, value in doc.items() if name not in JOB_ID_FIELDS}
+    claimed |= {"lock": int(now), "done": 0, "exit_code": "", "hostname": holder.host}
+    claimed |= {"pilot": holder.pilot, "lease": lease, **holder.job}
+    return claimed
+
+
+def settle(doc: Document, now: float, outcome: Outcome) -> Document:
+    """Locked to done or error: record the outcome and end the lease."""
+    settled = {**doc, **outcome.fields}
+    settled |= {"done": max(1, int(now)), "exit_code": outcome.exit_code}
+    return _end_attempt(settled, now, outcome)
+
+
+def scrub(doc: Document, now: float, outcome: Outcome) -> Document:
+    """Locked to todo after a failure: another try, counted in ``scrub_count``."""
+    scrubbed = {**doc, **outcome.fields}
+    scrubbed |= {"lock": 0, "done": 0, "exit_code": ""}
+    scrubbed["scrub_count"] = scrub_count(doc) + 1
+    return _without_job(_end_attempt(scrubbed, now, outcome))
+
+
+def release(doc: Document, now: float, reason: str) -> Document:
+    """Locked to todo, untouched: costs the token no retry; the history says why.
+
+    Args:
+        doc: The locked token.
+        now: Epoch seconds.
+        reason: One line for a person; empty if the token never started, then no attempt is noted.
+    """
+    released = {**doc, "lock": 0, "done": 0, "exit_code": ""}
+    if reason:
+        wall = max(0.0, now - _js_number(doc.get("lock")))
+        broken_off = Outcome(None, now - wall, now, reason, wall)
+        return _without_job(_end_attempt(released, now, broken_off))
+    return _without_job(_without_lease(released))
+
+
+def error(doc: Document, now: float, message: str) -> Document:
+    """Any state to error, with a message in the classic ``error`` list; ends the lease."""
+    failed = _with_message(doc, now, message)
+    failed |= {"lock": failed.get("lock") or int(now), "done": int(now)}
+    if not isinstance(failed.get("exit_code"), int) or failed["exit_code"] == 0:
+        failed["exit_code"] = 1
+    return _without_lease(failed)
+
+
+def reset(doc: Document, now: float) -> Document:
+    """Any state to todo, on a person's word: another try, counted; history and logs stay."""
+    again = {**doc, "lock": 0, "done": 0, "exit_code": "", "hostname": ""}
+    again["scrub_count"] = scrub_count(doc) + 1
+    if doc.get("lease"):
+        wall = max(0.0, now - _js_number(doc.get("lock")))
+        broken_off = Outcome(None, now - wall, now, "reset by a person", wall)
+        return _without_job(_end_attempt(again, now, broken_off))
+    return _without_job(again)
+
+
+def holds(doc: Mapping[str, Any] | None, lease: str) -> bool:
+    """Tell whether the token is still locked under that lease."""
+    return doc is not None and doc.get("lease") == lease and state(doc) is State.LOCKED
+
+
+def ended(doc: Mapping[str, Any] | None, lease: str) -> bool:
+    """Tell whether the history already holds the attempt made under that lease."""
+    return doc is not None and any(entry.get("lease") == lease for entry in attempts(doc))
+
+
+def attempts(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The history: one entry an attempt, oldest first; empty for a token never run by us."""
+    history = doc.get("attempts")
+    return [e for e in history if isinstance(e, dict)] if isinstance(history, list) else []
+
+
+def next_attempt(doc: Mapping[str, Any]) -> int:
+    """The number of the attempt that comes next, from 1."""
+    numbers = [e["n"] for e in attempts(doc) if isinstance(e.get("n"), int)]
+    return max(numbers, default=0) + 1
+
+
+def scrub_count(doc: Mapping[str, Any]) -> int:
+    """How often the token was given back after failing (0 where the field is missing or odd)."""
+    count = doc.get("scrub_count")
+    return count if isinstance(count, int) else 0
+
+
+def new_lease() -> str:
+    """A fresh nonce for a claim: 64 random bits as 16 hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
+def log_name(token_id: str, stream: str, attempt: int | None = None) -> str:
+    """Name of the attachment that holds a log; with `attempt`, of one before the latest.
+
+    Args:
+        token_id: The token's id.
+        stream: ``out`` or ``err``.
+        attempt: Number of an earlier attempt.
+    """
+    middle = "" if attempt is None else f".{attempt}"
+    return f"logs_{token_id}{middle}.{stream}"
+
+
+def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
+    """Append the attempt to the history, end the lease, note the error message."""
+    entry: dict[str, Any] = {
+        "n": next_attempt(doc),
+        "start": round(outcome.start, 3),
+        "end": round(outcome.end, 3),
+        "host": doc.get("hostname", ""),
+        "job": next((doc[name] for name in JOB_ID_FIELDS if name in doc), None),
+        "pilot": doc.get("pilot"),
+        "lease": doc.get("lease"),
+        "exit_code": outcome.exit_code,
+        "reason": outcome.reason,
+        "wall": round(outcome.wall, 3),
+        "cpu": None if outcome.cpu is None else round(outcome.cpu, 3),
+        "memory": outcome.memory,
+    }
+    entry = {name: value for name, value in entry.items() if value is not None}
+    settled = {**doc, "attempts": [*attempts(doc), entry][-MAX_ATTEMPTS:]}
+    if outcome.error is not None:
+        settled = _with_message(settled, now, outcome.error)
+    return _without_lease(settled)
+
+
+def _with_message(doc: Document, now: float, message: str) -> Document:
+    """Append to the classic ``error`` list, whatever stood there before."""
+    errors = doc.get("error")
+    return {**doc, "error": [*_as_list(errors), {"time": int(now), "message": message}]}
+
+
+def _as_list(value: Any) -> Iterable[Any]:
+    if value in (None, "", {}, []):
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _without_lease(doc: Document) -> Document:
+    return {name: value for name, value in doc.items() if name not in ("lease", "pilot")}
+
+
+def _without_job(doc: Document) -> Document:
+    return {name: value for name, value in doc.items() if name not in JOB_ID_FIELDS}
+
+
+def _not_json(value: Any, path: str = "") -> str | None:
+    """Say what in a value JSON cannot hold, and where; None if all of it can."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                return f"the name {name!r} in {path or 'the document'} is not a text"
+            if (bad := _not_json(inner, f"{path}.{name}" if path else name)) is not None:
+                return bad
+        return None
+    if isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            if (bad := _not_json(inner, f"{path}[{index}]")) is not None:
+                return bad
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"the field {path} is {value}, which JSON cannot hold; use null or a text"
+    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        return f"the field {path} holds half a character (a lone surrogate), which is not UTF-8"
+    if value is None or isinstance(value, str | int | float):
+        return None
+    return f"the field {path} is a {type(value).__name__}, which JSON cannot hold"
+
+
+def _js_number(value: Any) -> float:
+    """What JavaScript makes of a value in ``value == 0`` and ``value > 0`` (NaN: neither)."""
+    if isinstance(value, bool | int | float):
+        return float(value)
+    if isinstance(value, str):
+        text = value.strip()
+        if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
+            return float(text)
+        return math.nan if text else 0.0
+    return math.nan
+
+
+def _js_parse_int(value: Any) -> float:
+    """JavaScript's ``parseInt``: the leading integer of the value's text, else NaN."""
+    if isinstance(value, bool):
+        return math.nan
+    if isinstance(value, float):
+        return float(math.trunc(value)) if math.isfinite(value) else math.nan
+    match = re.match(r"\s*([+-]?\d+)", str(value)) if isinstance(value, str | int) else None
+    return float(match.group(1)) if match else math.nan

@@ -1,0 +1,1 @@
+"""The tests of PiCaS: unit, contract, integration and acceptance."""

@@ -1,0 +1,5 @@
+"""A test double of CouchDB 3.5: its semantics over HTTP, in this process."""
+
+from tests.couchdb.double.server import DoubleCouch
+
+__all__ = ["DoubleCouch"]

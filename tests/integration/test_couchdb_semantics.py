@@ -1,0 +1,6 @@
+"""x."""
+
+
+def test_x(database: str) -> None:
+    """X."""
+    print(database)
