@@ -6,6 +6,7 @@ import pytest
 
 from tests.components import skipped_component, skipped_components
 from tests.couchdb.double import DoubleCouch
+from tests.couchdb.exchange import Exchange
 from tests.couchdb.server import ENVIRONMENT, INSTALLED, CouchServer, real_server
 
 NO_COUCHDB = f"not installed in {INSTALLED}, and ${ENVIRONMENT} is not set"
@@ -35,6 +36,16 @@ def database(couchdb: CouchServer) -> Iterator[str]:
     name = couchdb.new_database()
     yield couchdb.database_url(name)
     couchdb.delete_database(name)
+
+
+@pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.couchdb)])
+def exchange(request: pytest.FixtureRequest) -> Iterator[Exchange]:
+    """A database to talk to, once on the double and once on a real CouchDB."""
+    name = "couchdb" if request.param == "real" else "double"
+    server: CouchServer = request.getfixturevalue(name)
+    talk = Exchange(server)
+    yield talk
+    talk.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

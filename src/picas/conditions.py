@@ -16,8 +16,8 @@ What it means, to every store alike:
 
 Texts are ordered by code point; CouchDB differs for characters beyond U+FFFF, which JavaScript
 holds as two halves. Numbers are compared as JavaScript's (double precision). Letters beyond ASCII
-in a name without brackets are read in Unicode's NFKC form, as in Python. SQLite before 3.45 reads
-a text in a document only up to a NUL character.
+in a name without brackets are read in Unicode's NFKC form, as in Python. SQLite (3.40 for one)
+reads a text in a document only up to a NUL character.
 """
 
 import ast

@@ -7,6 +7,7 @@ children that left its process group and daemons included (see `picas.proctree`)
 import contextlib
 import enum
 import errno
+import functools
 import math
 import os
 import resource
@@ -16,10 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from picas import proctree
 from picas.errors import TaskError
@@ -128,13 +129,13 @@ class Task:
         """
         watch = _Watch()
         try:
-            with _Bell() as bell:
-                try:
-                    self._bell = bell
-                    return self._run(watch, bell)
-                finally:
-                    with self._lock:
-                        self._bell = None
+            bell = self._bell = _Bell.take()
+            try:
+                return self._run(watch, bell)
+            finally:
+                with self._lock:
+                    self._bell = None
+                bell.give_back()
         except OSError as problem:
             raise TaskError(
                 f"cannot run {self._argv[:1]} here: {problem}; "
@@ -158,13 +159,10 @@ class Task:
                     self._bell.ring()
 
     def _run(self, watch: "_Watch", bell: "_Bell") -> Finished:
-        with _log_file(self._out) as out, _log_file(self._err) as err, proctree.spawning():
-            if self._asked:
-                number = signal.SIGKILL if self._asked is _Asked.KILL else signal.SIGTERM
-                return watch.finished(128 + number, EndedBy.STOPPED)
-            child = self._spawn(out, err)
-            if isinstance(child, int):
-                return watch.finished(child, EndedBy.ITSELF)
+        with proctree.spawning():
+            child = self._start(watch)
+            if isinstance(child, Finished):
+                return child
             tree = proctree.Tree(child.pid, self._mark)
         try:
             return self._attend(watch, child, tree, bell)
@@ -204,16 +202,34 @@ class Task:
 
         return tree.end(0 if self._asked is _Asked.KILL else self._grace, pause)
 
+    def _start(self, watch: "_Watch") -> subprocess.Popen[bytes] | Finished:
+        """Make the logs and start the command, if it is to be started and can be."""
+        out = _open_log(self._out)
+        try:
+            err = _open_log(self._err)
+            try:
+                if self._asked:
+                    number = signal.SIGKILL if self._asked is _Asked.KILL else signal.SIGTERM
+                    return watch.finished(128 + number, EndedBy.STOPPED)
+                child = self._spawn(out, err)
+                if isinstance(child, int):
+                    return watch.finished(child, EndedBy.ITSELF)
+                return child
+            finally:
+                os.close(err)
+        finally:
+            os.close(out)
+
     def _spawn(self, out: int, err: int) -> subprocess.Popen[bytes] | int:
         """Start the command; the exit code, if it is the command's own fault that it can't."""
-        if not self._argv:
+        program = self._argv[0] if self._argv else ""
+        if not program:
             return self._refuse(err, NOT_FOUND, "the command is empty")
-        program = self._argv[0]
         try:
             # No preexec_fn: with it, the interpreter could not use vfork.
             return subprocess.Popen(
                 self._argv,
-                stdin=subprocess.DEVNULL,
+                stdin=_dev_null(),
                 stdout=out,
                 stderr=err,
                 cwd=self._cwd,
@@ -248,7 +264,8 @@ class Task:
         """Wait until the command ended, is asked to stop, or has used up its time."""
         limit = math.inf if self._time_limit is None else self._time_limit
         interval = sample_at = _FIRST_SAMPLE
-        with _exit_fd(leader) as ended:
+        ended = _exit_fd(leader)
+        try:
             waiting = select.poll()
             waiting.register(ended, select.POLLIN)
             waiting.register(bell.fd, select.POLLIN)
@@ -265,6 +282,8 @@ class Task:
                     tree.sample()
                     interval = min(2 * interval, _LONGEST_SAMPLE_INTERVAL)
                     sample_at = watch.elapsed() + interval
+        finally:
+            os.close(ended)
 
 
 def head_and_tail(path: Path, limit: int) -> bytes:
@@ -330,20 +349,37 @@ class _Watch:
 
 
 class _Bell:
-    """Wakes the thread that waits for the task; may be rung by a signal handler."""
+    """Wakes the thread that waits for a task; may be rung by a signal handler.
 
-    def __enter__(self) -> "_Bell":
+    Bells are used again: a task that ends in a millisecond should not pay for making one.
+    """
+
+    _idle: ClassVar[list["_Bell"]] = []
+
+    def __init__(self) -> None:
         if hasattr(os, "eventfd"):
             self.fd = self._writer = os.eventfd(0)
         else:
             self.fd, self._writer = os.pipe()
-        return self
+        self._rung = False
 
-    def __exit__(self, *_: object) -> None:
-        for fd in {self.fd, self._writer}:
-            os.close(fd)
+    @classmethod
+    def take(cls) -> "_Bell":
+        """An idle bell, or a new one."""
+        try:
+            return cls._idle.pop()
+        except IndexError:
+            return cls()
+
+    def give_back(self) -> None:
+        """For the next task; nobody else has it any more."""
+        if self._rung:
+            self.wait(0)
+            self._rung = False
+        self._idle.append(self)
 
     def ring(self) -> None:
+        self._rung = True
         os.write(self._writer, (1).to_bytes(8, sys.byteorder))
 
     def wait(self, seconds: float) -> bool:
@@ -356,18 +392,13 @@ class _Bell:
         return True
 
 
-@contextlib.contextmanager
-def _exit_fd(pid: int) -> Iterator[int]:
+def _exit_fd(pid: int) -> int:
     """A descriptor that becomes readable when a child has ended, which is not reaped by it."""
     if proctree.have_pidfd:
-        fd = os.pidfd_open(pid)
-    else:
-        fd, writer = os.pipe()
-        threading.Thread(target=_close_at_exit, args=(pid, writer), daemon=True).start()
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+        return os.pidfd_open(pid)
+    reader, writer = os.pipe()
+    threading.Thread(target=_close_at_exit, args=(pid, writer), daemon=True).start()
+    return reader
 
 
 def _close_at_exit(pid: int, writer: int) -> None:
@@ -384,18 +415,19 @@ def _close_at_exit(pid: int, writer: int) -> None:
         os.close(writer)
 
 
-@contextlib.contextmanager
-def _log_file(path: Path) -> Iterator[int]:
+@functools.cache
+def _dev_null() -> int:
+    """Standard input of all commands, opened once."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _open_log(path: Path) -> int:
     """Make or empty a log; appending, so that one file may serve both streams."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, 0o666)
+        return os.open(path, flags, 0o666)
     except OSError as problem:
         raise _log_error(path, problem) from problem
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _log_error(path: Path, problem: OSError) -> TaskError:

@@ -11,8 +11,8 @@ Without ``/proc`` (macOS) only the process group is known, and ended.
 import ctypes
 import logging
 import os
+import random
 import resource
-import secrets
 import signal
 import sys
 import threading
@@ -32,11 +32,13 @@ KILL_SECONDS: Final = 5.0
 
 _MAX_SAMPLED: Final = 256
 _ENVIRON_TRIES: Final = 5
+_PAGE: Final = 4096
+_MAX_PASSES: Final = 1000
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _KIBIBYTE: Final = 1 if sys.platform == "darwin" else 1024
 
+_random = random.Random()  # of our own: nobody seeds it, and it needs no system call
 _log = logging.getLogger("picas.process")
-_proc = Path("/proc")
 _have_proc = Path("/proc/self/stat").exists()
 _ticks_per_second = os.sysconf("SC_CLK_TCK")
 
@@ -79,7 +81,7 @@ class Process:
 def look(pid: int) -> Process | None:
     """What ``/proc`` says about a process; None if it is gone."""
     # The name, in parentheses, may hold anything, blanks and parentheses included.
-    stat = _read(_proc / str(pid) / "stat").rpartition(b")")[2].split()
+    stat = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     if len(stat) < 20:
         return None
     # A zombie whose other threads go on running has merely lost its first thread.
@@ -95,31 +97,49 @@ class _Adoption:
     """
 
     def __init__(self) -> None:
-        self.active = False
         self.spawning = False
         self.trees: set[Tree] = set()
+        # By the kernel's numbering, the main thread has the number of the process.
+        self._children = f"/proc/self/task/{os.getpid()}/children"
+        self._list: int | None = None
 
     def start(self) -> None:
-        if self.active or not self._children().exists():
+        if self.active or not Path(self._children).exists():
             return
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
-            self.active = True
+            self._list = os.open(self._children, os.O_RDONLY | os.O_CLOEXEC)
         else:
             _log.warning("orphans cannot be adopted: %s", os.strerror(ctypes.get_errno()))
 
-    def orphans(self) -> Iterator[Process]:
-        """Living children of the main thread; the dead ones that were adopted are reaped."""
-        if not self.active:
-            return
-        for pid in _read(self._children()).split():
-            child = look(int(pid))
-            if child is not None and child.alive:
-                yield child
-            elif child is not None:
-                self._reap(child)
+    @property
+    def active(self) -> bool:
+        return self._list is not None
 
-    def _reap(self, child: Process) -> None:
+    def orphans(self) -> list[Process]:
+        """Living children of the main thread; the dead ones that were adopted are reaped.
+
+        A process that died just now may have left a child that was not in the list yet: the list is
+        read again until nobody in it is newly dead.
+        """
+        if self._list is None:
+            return []
+        for _ in range(_MAX_PASSES):
+            children = [child for pid in self._listed() if (child := look(pid)) is not None]
+            reaped = [self._reap(child) for child in children if not child.alive]
+            if not any(reaped):
+                break
+        return [child for child in children if child.alive]
+
+    def _listed(self) -> list[int]:
+        # At the end of each task: one call. The kernel gives a page at a time; a list that may not
+        # fit is read from a descriptor of its own, as another thread's read would tear it.
+        listed = b"" if self._list is None else os.pread(self._list, _PAGE, 0)
+        if len(listed) > _PAGE // 2:
+            listed = _read(self._children)
+        return [int(pid) for pid in listed.split()]
+
+    def _reap(self, child: Process) -> bool:
         """Reap an adopted zombie, and nothing that another piece of code is waiting for.
 
         That other code's children are in our own session, or lead a task (`trees`), or are about
@@ -127,19 +147,17 @@ class _Adoption:
         """
         trees = list(self.trees)
         if self.spawning or child.session == os.getsid(0):
-            return
+            return False
         if any(tree.leads(child.pid) for tree in trees):
-            return
-        with suppress(ChildProcessError):
+            return False
+        try:
             pid, _, usage = os.wait4(child.pid, os.WNOHANG)
-            for tree in trees if pid else ():
-                if tree.knows(child):
-                    tree.account(usage)
-
-    @staticmethod
-    def _children() -> Path:
-        pid = os.getpid()
-        return _proc / "self" / "task" / str(pid) / "children"
+        except ChildProcessError:
+            return True  # another thread was faster
+        for tree in trees if pid else ():
+            if tree.knows(child):
+                tree.account(usage)
+        return pid != 0
 
 
 _adoption = _Adoption()
@@ -175,7 +193,7 @@ class Mark:
     """A task's mark in the environment of its processes."""
 
     def __init__(self) -> None:
-        self._nonce = secrets.token_hex(8)
+        self._nonce = f"{os.getpid():x}-{_random.getrandbits(64):016x}"
 
     def into(self, env: Mapping[str, str]) -> dict[str, str]:
         """The environment with the mark in it; the mark of a task around this one stays."""
@@ -234,18 +252,19 @@ class Tree:
         """
         pids = [self._leader]
         for pid in pids:
-            base = _proc / str(pid)
-            _, _, peak = _read(base / "status").partition(b"VmHWM:")
+            _, _, peak = _read(f"/proc/{pid}/status").partition(b"VmHWM:")
             if peak:
                 self.memory = max(self.memory, int(peak.split(None, 1)[0]) * 1024)
             if len(pids) < _MAX_SAMPLED:
-                pids.extend(map(int, _read(base / "task" / str(pid) / "children").split()))
+                pids.extend(map(int, _read(f"/proc/{pid}/task/{pid}/children").split()))
         reap_orphans()
 
     def leftovers(self) -> bool:
         """Tell, cheaply, whether processes are left after the leader was reaped."""
-        marked = [orphan for orphan in _adoption.orphans() if self._mark.on(orphan)]
-        return bool(marked) or self._group_exists()
+        return bool(self._marked_orphans()) or self._group_exists()
+
+    def _marked_orphans(self) -> list[Process]:
+        return [orphan for orphan in _adoption.orphans() if self._mark.on(orphan)]
 
     def living(self) -> list[Process]:
         """The task's processes that are alive, oldest first; reads all of ``/proc``."""
@@ -257,6 +276,8 @@ class Tree:
         for process in table.values():
             children[process.parent].append(process)
         queue = [process for process in table.values() if self._belongs(process, table)]
+        # A chain of processes that fork and exit gets past a table, but not past the list.
+        queue += self._marked_orphans()
         found: dict[int, Process] = {}
         while queue:
             process = queue.pop()
@@ -312,12 +333,13 @@ class Tree:
 
     def _signal_all(self, processes: Sequence[Process], number: int) -> None:
         """Signal the group in one go (no fork gets past that), then those outside it."""
+        group = None
         if self._reaped_at is None or any(p.group == self._leader for p in processes):
+            group = self._leader
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._leader, number)
+                os.killpg(group, number)
         for process in processes:
-            if process.group != self._leader:
-                _signal(process, number)
+            _signal(process, number, group)
 
     def _belongs(self, process: Process, table: Mapping[int, Process]) -> bool:
         if self.knows(process):
@@ -349,18 +371,20 @@ class Tree:
 
 def reap_orphans() -> None:
     """Reap adopted processes that have ended."""
-    for _ in _adoption.orphans():
-        pass
+    _adoption.orphans()
 
 
-def _signal(process: Process, number: int) -> None:
-    """Signal exactly that process: the descriptor pins it, its start tells it from a successor."""
+def _signal(process: Process, number: int, done: int | None) -> None:
+    """Signal exactly that process, unless it is in the group that was signalled just before.
+
+    A descriptor pins it while its start tells it from a successor under the same number.
+    """
     pin = None
     with suppress(OSError):
         pin = os.pidfd_open(process.pid) if have_pidfd else None
     try:
         now = look(process.pid)
-        if now is None or now.start != process.start:
+        if now is None or now.start != process.start or now.group == done:
             return
         if pin is None:
             os.kill(process.pid, number)
@@ -374,7 +398,7 @@ def _signal(process: Process, number: int) -> None:
 
 
 def _processes() -> dict[int, Process]:
-    found = (look(int(entry.name)) for entry in _proc.iterdir() if entry.name.isdigit())
+    found = (look(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return {process.pid: process for process in found if process is not None}
 
 
@@ -383,7 +407,7 @@ def _environ(process: Process) -> bytes:
 
     For a moment within ``exec`` it reads as empty: a young process is asked again.
     """
-    path = _proc / str(process.pid) / "environ"
+    path = f"/proc/{process.pid}/environ"
     young = process.start > _ticks() - _ticks_per_second
     for _ in range(_ENVIRON_TRIES if young and process.parent == os.getpid() else 1):
         if environ := _read(path):
@@ -409,12 +433,22 @@ def _descends(process: Process, table: Mapping[int, Process], ancestor: int) -> 
     return True
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     """The file's bytes; nothing if it cannot be read (the process is gone or another user's)."""
     try:
-        return path.read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        content = b""
+        while piece := os.read(fd, 65536):
+            content += piece
+    except OSError:
+        return b""
+    else:
+        return content
+    finally:
+        os.close(fd)
 
 
 def _sleep(seconds: float) -> bool:

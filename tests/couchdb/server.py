@@ -116,11 +116,16 @@ class CouchServer(abc.ABC):
         """A connection for plain calls as the administrator."""
         return Raw(self.url + path)
 
-    def new_database(self, prefix: str = "test") -> str:
-        """Make a database under a fresh name; only administrators may use it, as is the default."""
+    def new_database(self, prefix: str = "test", *, shards: int | None = None) -> str:
+        """Make a database under a fresh name; only administrators may use it, as is the default.
+
+        Args:
+            prefix: What its name begins with.
+            shards: In how many pieces the server keeps it; with 1 the order of changes is exact.
+        """
         name = f"{prefix}-{secrets.token_hex(6)}"
         with self.raw() as raw:
-            reply = raw.put(f"/{name}")
+            reply = raw.put(f"/{name}" + (f"?q={shards}" if shards else ""))
         if reply.status not in (201, 202):
             raise RuntimeError(f"cannot create the database {name}: {reply.body!r}")
         return name

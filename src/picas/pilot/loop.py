@@ -1,6 +1,7 @@
 """The pilot's loop: claim, hand to the slots, settle, until there is a reason to end."""
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Callable
@@ -195,8 +196,7 @@ class Pilot:
 
     def _collect(self) -> None:
         """Wait for something to happen; gather results that end close together."""
-        timeout = self._outage.wait if self._pending else TICK_SECONDS
-        deadline = time.monotonic() + max(timeout, 0.001)
+        deadline = time.monotonic() + min(TICK_SECONDS, self._outage.wait)
         while (left := deadline - time.monotonic()) > 0:
             try:
                 event = self._events.get(timeout=left)
@@ -373,5 +373,5 @@ class _Outage:
 
     @property
     def wait(self) -> float:
-        """Seconds until the pool may be asked again."""
-        return 0.0 if self._since is None else max(0.0, self._next - time.monotonic())
+        """Seconds until the pool may be asked again; without end outside an outage."""
+        return math.inf if self._since is None else max(0.001, self._next - time.monotonic())

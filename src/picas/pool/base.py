@@ -69,7 +69,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def create(self) -> bool:
-        """Make the database; False if it was there already."""
+        """Make the database with the standard views, where missing; False if it was there."""
 
     @abc.abstractmethod
     def now(self) -> float:

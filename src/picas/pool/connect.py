@@ -32,8 +32,7 @@ def open_pool(settings: Settings, *, create: bool | None = None) -> Pool:
     store = open_store(settings)
     wanted = not store.shared if create is None else create
     if wanted:
-        if not store.exists():
-            store.create()
+        store.create()
     elif not store.shared and not store.exists():
         raise PoolMissing(
             f"there is no pool at {store.url}; 'picas push' or 'picas init' makes one, "

@@ -86,9 +86,15 @@ class SqliteStore(Store):
         if not self.path.parent.is_dir():
             raise PoolMissing(f"{self.path}: there is no folder {self.path.parent}; make it first")
         db = self._open()
+        if _format(db) == FORMAT:
+            return False
         made = False
         with self._transaction(db):
             if _format(db) == 0:
+                if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                    raise Unsupported(
+                        f"{self.path} is a database of another program; name a new one"
+                    )
                 for statement in (_LAYOUT + attachments.LAYOUT).split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -333,8 +339,10 @@ class SqliteStore(Store):
             )
         index = f'"view {doc_id.encode().hex()}"'
         db.execute(f"DROP INDEX IF EXISTS {index}")
-        if design.where is not None:
-            db.execute(f"CREATE INDEX {index} ON documents (state, id) WHERE {design.where.sql()}")
+        condition = design.where.sql() if design.where else ""
+        # An index cannot hold the subquery that odd field names need; then the view is scanned.
+        if condition and "SELECT" not in condition:
+            db.execute(f"CREATE INDEX {index} ON documents (state, id) WHERE {condition}")
 
     # --- attachments and changes ---------------------------------------------------------------
 

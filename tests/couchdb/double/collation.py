@@ -15,9 +15,6 @@ _PUNCTUATION = "\t\n\x0b\x0c\r _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"
 _ALPHABET = _PUNCTUATION + "0123456789abcdefghijklmnopqrstuvwxyz"
 _PRIMARY = {char: rank for rank, char in enumerate(_ALPHABET, start=1)}
 
-LAST: Key = (9,)
-"""Greater than every key."""
-
 
 def sort_key(value: Any) -> Key:
     """A tuple that sorts as CouchDB sorts `value` among view keys."""
@@ -48,3 +45,16 @@ def text_key(text: str) -> Key:
             primary.append(_PRIMARY.get(lower, 1000 + ord(lower[0])))
             case.append(char != lower)
     return tuple(primary), tuple(accents), tuple(case)
+
+
+def term_key(value: Any) -> Key:
+    """A tuple that sorts as Erlang sorts the JSON `value`: texts last, and by their bytes."""
+    if value is None or isinstance(value, bool):
+        return (1, {None: "null", True: "true", False: "false"}[value])
+    if isinstance(value, int | float):
+        return (0, value)
+    if isinstance(value, dict):
+        return (2, tuple((name.encode(), term_key(inner)) for name, inner in value.items()))
+    if isinstance(value, list):
+        return (3, tuple(term_key(item) for item in value))
+    return (4, value.encode())

@@ -1,10 +1,11 @@
 """One database of the double: documents under revision control, in memory."""
 
 import base64
+import bisect
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,14 +37,15 @@ class Change:
 class Database:
     """Documents, their revisions and the order in which they changed.
 
-    `changed` guards everything here, and is notified after every write.
+    `changed` guards everything here, and is notified after every write. `ids` are those of the
+    documents that are not deleted, in the order of their bytes.
 
     Args:
         name: Its name.
-        max_attachment_size: Bytes of the largest attachment.
+        max_attachment_size: Tells the bytes of the largest attachment allowed.
     """
 
-    def __init__(self, name: str, max_attachment_size: int) -> None:
+    def __init__(self, name: str, max_attachment_size: Callable[[], int]) -> None:
         self.name = name
         self.max_attachment_size = max_attachment_size
         self.security: dict[str, Json] = {
@@ -54,6 +56,7 @@ class Database:
         self.gone = False
         self.local: dict[str, dict[str, Json]] = {}
         self.indexes: dict[str, object] = {}
+        self.ids: list[bytes] = []
         self._documents: dict[str, list[Revision]] = {}
         self._log: list[str] = []
         self._seqs: dict[str, int] = {}
@@ -78,17 +81,9 @@ class Database:
             raise bad_request("Malformed sequence supplied in 'since' parameter.")
         return int(number)
 
-    def ids(self) -> list[str]:
-        """Ids of documents that are not deleted, in the order of their bytes."""
-        return sorted(
-            (i for i, revisions in self._documents.items() if not revisions[-1].deleted),
-            key=str.encode,
-        )
-
     def counts(self) -> tuple[int, int]:
         """How many documents there are, and how many were deleted."""
-        deleted = sum(revisions[-1].deleted for revisions in self._documents.values())
-        return len(self._documents) - deleted, deleted
+        return len(self.ids), len(self._documents) - len(self.ids)
 
     def newest(self, doc_id: str) -> Revision | None:
         """The newest revision, a deletion too; None where there never was one."""
@@ -137,7 +132,7 @@ class Database:
         with self.changed:
             self.changed.notify_all()
 
-    def _parent(self, edit: Edit, trusting: bool) -> Revision | None | Refusal:
+    def _parent(self, edit: Edit, trusting: bool) -> Revision | Refusal | None:
         """The revision that an edit follows, or a conflict."""
         newest = self.newest(edit.id)
         if newest is None:
@@ -148,7 +143,7 @@ class Database:
 
     def _attachments(self, edit: Edit, parent: Revision | None) -> dict[str, Attachment]:
         old = parent.attachments if parent and not parent.deleted else {}
-        return resolve_attachments(edit, old, self.max_attachment_size)
+        return resolve_attachments(edit, old, self.max_attachment_size())
 
     def _apply(self, edit: Edit, trusting: bool) -> Revision | Refusal:
         parent = self._parent(edit, trusting)
@@ -159,11 +154,22 @@ class Database:
         revision = Revision(
             _next_rev(before, edit, attachments), edit.body, edit.deleted, attachments
         )
+        self._list(edit.id, shown=not edit.deleted)
         self._documents.setdefault(edit.id, []).append(revision)
         self._log.append(edit.id)
         self._seqs[edit.id] = len(self._log)
         self._validated = True
         return revision
+
+    def _list(self, doc_id: str, *, shown: bool) -> None:
+        """Keep `ids` right."""
+        key = doc_id.encode()
+        place = bisect.bisect_left(self.ids, key)
+        listed = place < len(self.ids) and self.ids[place] == key
+        if shown and not listed:
+            self.ids.insert(place, key)
+        elif listed and not shown:
+            del self.ids[place]
 
 
 def render(doc_id: str, revision: Revision, attached: Attached = "stubs") -> dict[str, Json]:

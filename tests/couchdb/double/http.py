@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
 if TYPE_CHECKING:
     from tests.couchdb.double.server import DoubleCouch
@@ -130,6 +130,12 @@ def dump_json(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _parts(path: str) -> list[str]:
+    """Decoded segments; as in CouchDB a ``+`` is a space, but not in a database's name."""
+    first, *rest = path.split("/")[1:] or [""]
+    return [unquote(first), *(unquote_plus(part) for part in rest)]
+
+
 def _refuse(text: str) -> Json:
     raise ValueError(text)
 
@@ -161,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         self.couch.connections.discard(self.connection)
         super().finish()
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+    def do_GET(self) -> None:
         """Answer a request of any method."""
         outcome = self._answer()
         if isinstance(outcome, Fault):
@@ -182,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(
             method=self.command,
             path=path,
-            parts=[unquote(part) for part in path.split("/")[1:]],
+            parts=_parts(path),
             query=dict(parse_qsl(query, keep_blank_values=True)),
             headers={name.lower(): value for name, value in self.headers.items()},
         )

@@ -1,6 +1,7 @@
 """View functions, run by a real JavaScript engine (QuickJS, as CouchDB 3.5 can use it)."""
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -47,6 +48,9 @@ function reduceAll(name, text) {
 _thread = ThreadPoolExecutor(1, thread_name_prefix="javascript")
 Result = TypeVar("Result")
 
+# JavaScript escapes half characters and nothing else that way.
+_LONE_SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}")
+
 
 def _there(function: Callable[..., Result], *args: Any) -> Result:
     return _thread.submit(function, *args).result()
@@ -68,7 +72,7 @@ class Engine:
 
     def map(self, docs: list[Any]) -> list[list[list[tuple[Any, Any]]]]:
         """What each view (in the order of `names`) emits for each document."""
-        answer = _there(self._call, "mapAll", json.dumps(docs))
+        answer = _LONE_SURROGATE.sub(r"\1\\ufffd", _there(self._call, "mapAll", json.dumps(docs)))
         mapped: list[list[list[tuple[Any, Any]]]] = json.loads(answer)
         return mapped
 

@@ -7,6 +7,9 @@ from typing import Any
 from tests.couchdb.double.http import Json, Refusal, Request, parse_json
 
 UNSET: Any = object()
+EXACT = 1_000_000
+"""The group level of ``group=true``."""
+
 _ALIASES = {
     "start_key": "startkey",
     "end_key": "endkey",
@@ -39,7 +42,6 @@ class Query:
     group_level: int | None = None
     update: str = "true"
     update_seq: bool = False
-    sorted: bool = True
 
 
 def parse_error(reason: str) -> Refusal:
@@ -63,7 +65,8 @@ def read_query(request: Request, *, all_docs: bool = False) -> Query:
             else:
                 _set(query, name, _as_text(value))
     ranged = (query.key, query.startkey, query.endkey)
-    if all_docs and query.keys is not None and any(value is not UNSET for value in ranged):
+    many = query.keys is not None and len(query.keys) > 1
+    if all_docs and many and any(value is not UNSET for value in ranged):
         raise parse_error("`keys` is incompatible with `key`, `start_key` and `end_key`")
     return query
 
@@ -76,7 +79,7 @@ def _as_text(value: Json) -> str:
 
 def _set(query: Query, name: str, text: str) -> None:
     if name == "group":
-        query.group_level = 1_000_000 if _boolean(text) else None
+        query.group_level = EXACT if _boolean(text) else None
     elif name == "update" or name == "stale":
         known = _UPDATES if name == "update" else _STALE
         if text not in known:
@@ -125,5 +128,4 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "attachments": _boolean,
     "reduce": _boolean,
     "update_seq": _boolean,
-    "sorted": _boolean,
 }

@@ -8,7 +8,7 @@ from tests.couchdb.double.javascript import Engine
 BUILT_IN = ("_sum", "_count", "_stats", "_approx_count_distinct")
 
 _NODE = 100
-"""Rows that a JavaScript function sees at once; their results are then reduced again."""
+"""Rows that a JavaScript function sees at once; their results are always reduced again."""
 
 _NOT_SUMMABLE = (
     "The _sum function requires that map values be numbers, arrays of numbers, or objects. "
@@ -46,7 +46,7 @@ def reduce_rows(engine: Engine, view: str, reduce: str, pairs: list[Pair]) -> Js
         engine.reduce(view, [key for key, _ in piece], [value for _, value in piece], False)
         for piece in (pairs[i : i + _NODE] for i in range(0, len(pairs), _NODE))
     ]
-    return parts[0] if len(parts) == 1 else engine.reduce(view, None, parts, True)
+    return engine.reduce(view, None, parts, True)
 
 
 def _stats(values: list[Json]) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.couchdb.double.collation import sort_key
-from tests.couchdb.double.http import bad_request
+from tests.couchdb.double.http import Refusal, bad_request
 
 _MISSING = object()
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -35,22 +35,24 @@ def compile_selector(selector: Any) -> Test:
     return _every([_clause(name, value) for name, value in selector.items()])
 
 
+def _unknown(name: str) -> Refusal:
+    if name in ("$not", "$nor", "$all", "$elemMatch", "$allMatch", "$size", "$mod", "$keyMapMatch"):
+        return Refusal(501, "not_implemented", f"the test double has no {name}")
+    return bad_request(f"Invalid operator: {name}")
+
+
 def _every(tests: list[Test]) -> Test:
     return lambda value: all(test(value) for test in tests)
 
 
 def _clause(name: str, value: Any) -> Test:
-    if name in ("$and", "$or", "$nor"):
+    if name == "$and":
+        return _every([compile_selector(inner) for inner in value])
+    if name == "$or":
         tests = [compile_selector(inner) for inner in value]
-        if name == "$and":
-            return _every(tests)
-        wanted = name == "$or"
-        return lambda doc: any(test(doc) for test in tests) is wanted
-    if name == "$not":
-        test = compile_selector(value)
-        return lambda doc: not test(doc)
+        return lambda doc: any(test(doc) for test in tests)
     if name.startswith("$"):
-        raise bad_request(f"Invalid operator: {name}")
+        raise _unknown(name)
     inner = _condition(value)
     path = name.split(".")
     return lambda doc: inner(_field(doc, path))
@@ -76,9 +78,6 @@ def _condition(value: Any) -> Test:
 def _operator(name: str, value: Any) -> Test:
     if name == "$exists":
         return lambda found: (found is not _MISSING) is bool(value)
-    if name == "$not":
-        negated = _condition(value)
-        return lambda found: found is not _MISSING and not negated(found)
     test = _plain_operator(name, value)
     return lambda found: found is not _MISSING and test(found)
 
@@ -92,9 +91,9 @@ def _plain_operator(name: str, value: Any) -> Test:
         return lambda found: (sort_key(found) in keys) is (name == "$in")
     if name == "$type":
         kinds = _TYPES[value]
-        return lambda found: isinstance(found, kinds) and (
-            bool in kinds or not isinstance(found, bool)
+        return lambda found: (
+            isinstance(found, kinds) and (bool in kinds or not isinstance(found, bool))
         )
     if name == "$regex":
         return lambda found: isinstance(found, str) and re.search(value, found) is not None
-    raise bad_request(f"Invalid operator: {name}")
+    raise _unknown(name)

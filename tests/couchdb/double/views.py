@@ -5,11 +5,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.couchdb.double.collation import sort_key
-from tests.couchdb.double.database import Database, Revision, render
-from tests.couchdb.double.http import Json, Refusal, bad_request, not_found
+from tests.couchdb.double.collation import sort_key, term_key
+from tests.couchdb.double.database import Attached, Database, Revision, render
+from tests.couchdb.double.http import Json, Refusal, not_found
 from tests.couchdb.double.javascript import Engine
-from tests.couchdb.double.query import UNSET, Query, parse_error
+from tests.couchdb.double.query import EXACT, UNSET, Query, parse_error
 from tests.couchdb.double.reduce import BUILT_IN, reduce_rows
 
 Entry = tuple[Any, bytes, int, Json, Json]
@@ -70,9 +70,10 @@ class Index:
 
 
 def _entries(doc_id: str, pairs: list[tuple[Json, Json]]) -> list[Entry]:
-    # Of several rows with one key, CouchDB lists the one emitted last first.
+    # Several rows with one key are in the order of their values, as Erlang orders them.
     encoded = doc_id.encode()
-    return [(sort_key(k), encoded, -rank, k, v) for rank, (k, v) in enumerate(pairs)]
+    ordered = sorted(pairs, key=lambda pair: term_key(pair[1]))
+    return [(sort_key(k), encoded, rank, k, v) for rank, (k, v) in enumerate(ordered)]
 
 
 def _order(entry: Entry) -> tuple[Any, bytes, int]:
@@ -147,8 +148,6 @@ def _map_answer(database: Database, index: Index, view: str, query: Query) -> Js
         "total_rows": len(rows),
         "offset": min(before + query.skip, len(rows)) if ranges else 0,
     }
-    if not query.sorted:
-        answer = {}
     if query.update_seq:
         answer["update_seq"] = database.seq_text(index.seq)
     answer["rows"] = [_row(database, row, query) for row in chosen[query.skip : stop]]
@@ -191,8 +190,8 @@ def _edges(
         below = _AFTER_ANY_ID
     elif exclusive:
         above = b""
-    start = _position(rows, (low[0], below, -(1 << 30)))
-    return start, max(start, _position(rows, (high[0], above, -(1 << 30))))
+    start = _position(rows, (low[0], below, 0))
+    return start, max(start, _position(rows, (high[0], above, 0)))
 
 
 def _position(rows: list[Entry], order: tuple[Any, bytes, int]) -> int:
@@ -204,7 +203,7 @@ def _walk(rows: list[Entry], start: int, stop: int, descending: bool) -> Iterabl
     if not descending:
         return piece
     # Backwards by key and id; rows of one key and id keep their order among themselves.
-    piece.sort(key=lambda row: -row[2])
+    piece.sort(key=lambda row: row[2], reverse=True)
     piece.sort(key=lambda row: row[:2])
     return reversed(piece)
 
@@ -216,7 +215,7 @@ def _row(database: Database, entry: Entry, query: Query) -> Json:
         linked = entry[4].get("_id") if isinstance(entry[4], dict) else None
         found = database.newest(linked or doc_id)
         there = found is not None and not found.deleted
-        attached = "data" if query.attachments else "stubs"
+        attached: Attached = "data" if query.attachments else "stubs"
         row["doc"] = render(linked or doc_id, found, attached) if found and there else None
     return row
 
@@ -224,8 +223,8 @@ def _row(database: Database, entry: Entry, query: Query) -> Json:
 def _reduced(index: Index, view: str, reduce: str, query: Query) -> Iterator[Json]:
     rows = index.rows[view]
     level = query.group_level or 0
-    if query.keys is not None and not level:
-        raise bad_request("Multi-key fetches for reduce views must use `group=true`")
+    if query.keys and len(query.keys) > 1 and level < EXACT:
+        raise parse_error("Multi-key fetches for reduce views must use `group=true`")
     chosen = [
         row
         for start, stop in _ranges(rows, query)

@@ -268,7 +268,7 @@ def _parsed(operation: str, data: bytes) -> Any:
 def _error(operation: str, base: str, status: int, data: bytes) -> PoolError:
     try:
         answer = json.loads(data)
-        said = f"{answer['error']}: {answer['reason']}"
+        said = f"{answer['error']}: {answer['reason']}".rstrip(".")
     except (ValueError, KeyError, TypeError):
         said = "no reason given"
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else Refused)

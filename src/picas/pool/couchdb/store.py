@@ -76,8 +76,11 @@ class CouchStore(Store):
             self._session.json(f"making the database {self.url}", "PUT", self._path)
         except Conflict:
             made = False
-        if made:
-            self.write([MONITOR.document()])
+        monitor = MONITOR.document()
+        if self.read([monitor["_id"]]) == [None]:
+            for written in self.write([monitor]):
+                if written.error is not None:
+                    raise written.error
         return made
 
     def version(self) -> str:

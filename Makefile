@@ -1,0 +1,48 @@
+# make demo    the main job on the embedded store, from nothing
+# make test    style, types and the whole test suite
+# make bench   benchmarks, each against a peer or a limit of this machine
+# make docs    the documentation, as HTML in docs/_build/html
+
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := .venv/bin
+
+.PHONY: help demo sync test lint bench docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "PiCaS needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+# The environments: what the demo needs, and what developing needs.
+demo: $(filter .uv/bin/uv,$(UV))
+	@$(UV) sync --quiet --frozen --inexact --no-default-groups
+	@$(RUN)/picas demo
+
+sync: $(filter .uv/bin/uv,$(UV))
+	@sh tests/system-packages.sh
+	@$(UV) sync --quiet --frozen --inexact
+
+lint: sync
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+
+test: lint
+	$(RUN)/pytest $(ARGS)
+
+bench: sync
+	$(RUN)/python -m benchmarks $(ARGS)
+
+docs: $(filter .uv/bin/uv,$(UV))
+	@$(UV) sync --quiet --frozen --inexact --group docs
+	$(RUN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf .venv .uv docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,406 @@
+"""``picas init``, ``passwd`` and ``config``: where the pool is and who we are, set up and shown."""
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from picas import config
+from picas.cli import common
+from picas.cli.common import json_option, pool_option, yes_option
+from picas.cli.views import ensure_monitor
+from picas.config import CouchLocation, Settings, SqliteLocation
+from picas.credentials import KEYRING_SERVICE, Secret, keyring_account, redact
+from picas.errors import ConfigError, Forbidden, PoolUnreachable, Unauthorized
+from picas.pool import Pool
+from picas.pool.connect import open_pool, open_store
+from picas.pool.couchdb import users
+from picas.views import DEFAULT_DESIGN, STANDARD_VIEWS
+
+SHELLS = ("bash", "zsh", "fish")
+
+_stdin_option = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input (one line)."
+)
+
+
+# --- init ----------------------------------------------------------------------------------------
+
+
+@click.command("init")
+@click.argument("pool_url", required=False)
+@click.option("--username", metavar="NAME", help="Your name on the CouchDB server.")
+@_stdin_option
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Certificates to trust, for a server with an authority of its own.",
+)
+@yes_option
+def init_command(
+    pool_url: str | None,
+    username: str | None,
+    password_stdin: bool,
+    ca_file: Path | None,
+    yes: bool,
+) -> None:
+    """Make a pool ready for work, and remember where it is.
+
+    POOL_URL is https://HOST:PORT/DATABASE, or sqlite:///FILE.db for a pool on this machine. What is
+    missing is asked for. The server is asked whether it answers and knows you before anything is
+    written; then the configuration file, the database and the standard views are made where they
+    are missing.
+
+    The password comes from the terminal, --password-stdin or PICAS_PASSWORD. One inside the URL
+    works too, but everyone on this host can see the command line while it runs.
+    """
+    url = _pool_url(pool_url)
+    location = config.parse_pool(url)
+    if isinstance(location, SqliteLocation):
+        if username or password_stdin or ca_file:
+            raise click.UsageError("an embedded pool has no users, passwords or certificates")
+        _init_embedded(location, yes=yes)
+        return
+    if pool_url and location.password:
+        common.note("warning: a password in a command line can be seen; use --password-stdin")
+    _init_couch(_login(url, location, username, password_stdin, ca_file), yes=yes)
+
+
+def _pool_url(given: str | None) -> str:
+    """The pool to set up: from the command line, the environment, or asked for."""
+    url = given or click.get_current_context().find_object(str)
+    url = url or os.environ.get("PICAS_POOL") or _saved().get("pool")
+    if url and (given or not sys.stdin.isatty()):
+        return url
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "Which pool? Give https://HOST:PORT/DATABASE, or sqlite:///FILE.db for this machine."
+        )
+    shown = config.parse_pool(url or config.DEFAULT_POOL).url
+    answer: str = click.prompt("Pool (https://HOST:PORT/DATABASE or sqlite:///FILE)", shown)
+    return url if url and answer == shown else answer
+
+
+def _init_embedded(location: SqliteLocation, *, yes: bool) -> None:
+    # Not resolve(): a link to a disk that is mounted elsewhere tomorrow stays as it was written.
+    path = Path(os.path.abspath(location.path))  # noqa: PTH100
+    settings = Settings(SqliteLocation(path))
+    values = {"pool": settings.pool.url}
+    store = open_store(settings)
+    made = not store.exists()
+    store.close()
+    _agree_to_replace(values, yes=yes)
+    with open_pool(settings, create=True) as pool:
+        version = pool.store.version()
+        click.echo(f"{'made' if made else 'found'} the pool {path} ({version})")
+        click.echo(_views(pool, made))
+    _save(values)
+    _next_steps(settings)
+
+
+def _login(
+    url: str,
+    location: CouchLocation,
+    username: str | None,
+    password_stdin: bool,
+    ca_file: Path | None,
+) -> Settings:
+    """Settings for a server: what is known already, then what is asked for."""
+    if username and location.username and username != location.username:
+        raise click.UsageError(f"the URL is for {location.username!r}, --username says otherwise")
+    named = {"PICAS_USERNAME": username} if username else {}
+    found = config.load(url, {**os.environ, **named})
+    if username and found.username != username:
+        found = _with_password(replace(found, username=username), None)
+    if found.username is None and sys.stdin.isatty():
+        found = replace(found, username=click.prompt("User name"))
+    if not location.server.is_private:
+        common.note(f"warning: what is sent to {location.server} can be read by others; use https")
+    if password_stdin:
+        found = _with_password(found, _from_stdin())
+    elif found.username and found.password is None:
+        found = _with_password(found, _ask_password(f"Password of {found.username}"))
+    if found.password and found.username is None:
+        raise click.UsageError("There is a password but no user name; add --username.")
+    return replace(found, ca_file=ca_file.absolute()) if ca_file else found
+
+
+def _with_password(settings: Settings, password: Secret | None) -> Settings:
+    """Settings with a password that was typed here, so that it is kept nowhere yet."""
+    sources = {name: where for name, where in settings.sources.items() if name != "password"}
+    return replace(settings, password=password, sources=sources)
+
+
+def _init_couch(settings: Settings, *, yes: bool) -> None:
+    _check_server(settings)
+    values: dict[str, Any] = {"pool": settings.pool.url}
+    if settings.username:
+        values["username"] = settings.username
+    kept = settings.sources.get("password", "")
+    if settings.password and kept != "keyring" and not kept.startswith("netrc"):
+        values["password"] = settings.password
+    if settings.ca_file:
+        values["ca_file"] = str(settings.ca_file)
+    _agree_to_replace(values, yes=yes)
+    _save(values)
+    made = _make_database(settings)
+    click.echo(f"{'made' if made else 'found'} the database {settings.pool.url}")
+    with open_pool(settings, create=False) as pool:
+        click.echo(_views(pool, made))
+    if made:
+        click.echo(
+            "only administrators may use it so far; others become members by its /_security "
+            "(in Fauxton: Permissions)"
+        )
+    _next_steps(settings)
+
+
+def _check_server(settings: Settings) -> None:
+    """Ask the server once without and once with our password, and say what it answered."""
+    session = users.open_session(settings, anonymous=True)
+    try:
+        version = f"CouchDB {users.welcome(session)}"
+    except Unauthorized:
+        version = "a server"
+    finally:
+        session.close()
+    click.echo(f"{version} answers at {session.base}")
+    try:
+        who = _identity(settings)
+    except Unauthorized as error:
+        password = "this password" if settings.password else "no password"
+        raise Unauthorized(
+            f"{session.base} refuses the user {settings.username!r} with {password}; nothing was "
+            "written (after five wrong ones CouchDB locks this address out for a while)"
+        ) from error
+    rights = ", an administrator of the server" if who.admin else ""
+    click.echo(f"signed in as {who.name}{rights}" if who.name else "not signed in: no user name")
+
+
+def _make_database(settings: Settings) -> bool:
+    """Make the database; False if it is there already."""
+    store = open_store(settings)
+    name = settings.username or "you"
+    try:
+        return not store.exists() and store.create()
+    except Unauthorized as error:
+        raise Forbidden(
+            f"there is no database {store.url}, and only an administrator of the server may make "
+            f"one; ask them to run 'picas init {store.url}' and to make {name} a member"
+        ) from error
+    except Forbidden as error:
+        raise Forbidden(
+            f"{name} may not use the database {store.url}; ask its administrator to make {name} "
+            "a member (in Fauxton: Permissions)"
+        ) from error
+    finally:
+        store.close()
+
+
+def _agree_to_replace(values: Mapping[str, Any], *, yes: bool) -> None:
+    """Ask before a configuration of another pool or user is lost."""
+    before = _saved()
+    same = all(
+        _plain(before).get(key) == values.get(key) for key in ("pool", "username") if key in before
+    )
+    if before and not same:
+        path = config.config_path(os.environ)
+        pool = redact(before.get("pool", "no pool"))
+        who = f" as {before['username']}" if "username" in before else ""
+        common.confirm(f"{path} is for {pool}{who}. Replace it?", yes=yes)
+
+
+def _plain(values: Mapping[str, str]) -> dict[str, str]:
+    """A file's values with the pool as `Settings` would show it."""
+    try:
+        location = config.parse_pool(values["pool"])
+    except (ConfigError, KeyError):
+        return dict(values)
+    return {**values, "pool": location.url}
+
+
+def _save(values: Mapping[str, Any]) -> None:
+    path = config.config_path(os.environ)
+    if _saved() == {k: v.reveal() if isinstance(v, Secret) else v for k, v in values.items()}:
+        click.echo(f"{path} has all of this already")
+        return
+    secret = " (it holds your password; only you may read it)" if values.get("password") else ""
+    config.save(path, values)
+    click.echo(f"wrote {path}{secret}")
+
+
+def _next_steps(settings: Settings) -> None:
+    other = os.environ.get("PICAS_POOL")
+    if other and config.parse_pool(other).url != settings.pool.url:
+        common.note("warning: PICAS_POOL is set and goes before the file; unset it to use this one")
+    click.echo("next: 'picas push' adds tokens, 'picas run' runs them, 'picas doctor' checks more")
+
+
+def _views(pool: Pool, made: bool) -> str:
+    """See to the standard views, which a pool that was just made has; a line for a person."""
+    _, line = ensure_monitor(pool)
+    return f"with the views {DEFAULT_DESIGN}/{{{', '.join(STANDARD_VIEWS)}}}" if made else line
+
+
+# --- passwd --------------------------------------------------------------------------------------
+
+
+@click.command("passwd")
+@_stdin_option
+@pool_option
+def passwd_command(pool_url: str | None, password_stdin: bool) -> None:
+    """Change your password on the CouchDB server, and here where it is kept.
+
+    The present password is taken from where it is kept, or asked for; the new one is asked for
+    twice, or is the line on standard input.
+    """
+    settings = common.settings(pool_url)
+    location = settings.pool
+    if isinstance(location, SqliteLocation):
+        raise ConfigError(f"{location.url} is an embedded pool, which has no passwords")
+    if settings.username is None:
+        raise ConfigError("no user name is known; set PICAS_USERNAME or run 'picas init'")
+    if settings.password is None:
+        present = _ask_password(f"Present password of {settings.username}")
+        settings = replace(settings, password=present)
+    who = _identity(settings)
+    new = _from_stdin() if password_stdin else _ask_password("New password", twice=True)
+    if not new.reveal():
+        raise click.UsageError("The new password is empty.")
+    _change(settings, who, new)
+    click.echo(f"changed the password of {settings.username} on {location.base_url}")
+    click.echo(_keep(settings, new))
+
+
+def _change(settings: Settings, who: users.Identity, new: Secret) -> None:
+    session = users.open_session(settings)
+    try:
+        users.change_password(session, who, new.reveal())
+    except PoolUnreachable as lost:
+        # It may have been done: then the new password is the right one.
+        try:
+            _identity(replace(settings, password=new))
+        except Unauthorized:
+            raise lost from None
+    finally:
+        session.close()
+
+
+def _identity(settings: Settings) -> users.Identity:
+    session = users.open_session(settings)
+    try:
+        return users.identity(session)
+    finally:
+        session.close()
+
+
+def _keep(settings: Settings, new: Secret) -> str:
+    """Put the new password where the old one came from; returns a line for a person."""
+    source = settings.sources.get("password", "")
+    path = config.config_path(os.environ)
+    if source == f"file {path}":
+        values = {**_plain(_saved()), "username": settings.username, "password": new}
+        config.save(path, values)
+        return f"wrote it to {path}"
+    if source == "keyring" and isinstance(settings.pool, CouchLocation):
+        import keyring
+
+        account = keyring_account(settings.pool.server, settings.username or "")
+        keyring.set_password(KEYRING_SERVICE, account, new.reveal())
+        return "wrote it to the keyring"
+    if source:
+        where = "PICAS_PASSWORD" if source == "environment" else f"the {source}"
+        return f"{where} still has the old one: change it there, too"
+    return "it is kept nowhere here; 'picas init' writes it to the configuration file"
+
+
+def _ask_password(question: str, *, twice: bool = False) -> Secret:
+    """Ask on the terminal, without showing what is typed."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"{question}? There is no terminal to ask; use --password-stdin or set PICAS_PASSWORD."
+        )
+    return Secret(click.prompt(question, hide_input=True, confirmation_prompt=twice))
+
+
+def _from_stdin() -> Secret:
+    if sys.stdin.isatty():
+        return _ask_password("Password")
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.UsageError("There is no password on standard input.")
+    return Secret(password)
+
+
+# --- config --------------------------------------------------------------------------------------
+
+
+@click.group("config")
+def config_command() -> None:
+    """Show the configuration, where it is from, and the shells' completion."""
+
+
+@config_command.command("show")
+@pool_option
+@json_option
+def show_config(pool_url: str | None, as_json: bool) -> None:
+    """Show the settings and where each came from; a password is shown as ***."""
+    found = config.load(pool_url or click.get_current_context().find_object(str))
+    path = config.config_path(os.environ)
+    values = {
+        "pool": found.pool.url,
+        "username": found.username,
+        "password": str(found.password) if found.password else None,
+        "ca_file": str(found.ca_file) if found.ca_file else None,
+    }
+    if as_json:
+        common.print_json(
+            {
+                **{k: {"value": v, "source": found.sources.get(k)} for k, v in values.items()},
+                "config": {"path": str(path), "exists": path.exists()},
+                "warnings": list(found.warnings),
+            }
+        )
+        return
+    shown = {name: value for name, value in values.items() if value is not None}
+    width = max(len(value) for value in shown.values())
+    for name, value in shown.items():
+        click.echo(f"{name:8}  {value:{width}}  from {found.sources.get(name, '?')}")
+    click.echo(f"config    {path}{'' if path.exists() else ' (not there)'}")
+    for warning in found.warnings:
+        click.echo(f"warning   {warning}")
+
+
+@config_command.command("path")
+def config_path() -> None:
+    """Print where the configuration file is, or would be."""
+    click.echo(config.config_path(os.environ))
+
+
+@config_command.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.pass_context
+def completion(ctx: click.Context, shell: str | None) -> None:
+    """Print a script that completes picas commands; the shell is $SHELL's by default.
+
+    bash: picas config completion bash >> ~/.bashrc
+    """
+    shell = shell or Path(os.environ.get("SHELL", "")).name
+    kind = get_completion_class(shell) if shell in SHELLS else None
+    if kind is None:
+        raise click.UsageError(f"Which shell? One of {', '.join(SHELLS)}.")
+    root = ctx.find_root().command
+    click.echo(kind(root, {}, "picas", "_PICAS_COMPLETE").source())
+
+
+def _saved() -> dict[str, str]:
+    """What the configuration file holds; nothing if there is none."""
+    path = config.config_path(os.environ)
+    config.load(config.DEFAULT_POOL)  # says what is wrong with the file, if anything is
+    return tomllib.loads(path.read_text("utf-8")) if path.exists() else {}

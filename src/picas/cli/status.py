@@ -1,0 +1,262 @@
+"""``picas status``: how far the work is, who is at it, and how long it will take."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from picas import figures
+from picas.cli import table
+from picas.cli.common import console, counted, json_option, pool, pool_option, print_json
+from picas.cli.params import Duration
+from picas.errors import PoolError, PoolUnreachable, ServerError, ViewMissing
+from picas.figures import Counts, Fleet, RateMeter
+from picas.pool import Pool
+from picas.token import State
+from picas.views import DEFAULT_DESIGN, OVERVIEW
+
+_BAR = 12
+_LEAST_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How a pool stands at one moment.
+
+    Attributes:
+        url: The pool.
+        time: Its clock.
+        counts: Of each design.
+        fleet: The pilots that live.
+        rates: Tokens a minute, of the designs for which one is known.
+    """
+
+    url: str
+    time: float
+    counts: Sequence[Counts]
+    fleet: Fleet
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def left(self, counts: Counts) -> float | None:
+        """Seconds until a design has no open tokens, if anybody can tell."""
+        return figures.time_left(counts.open, self.rates.get(counts.design))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The snapshot for a program."""
+        designs = [
+            {
+                **counts.as_dict(),
+                "share_done": round(counts.share, 4),
+                "tokens_per_minute": self.rates.get(counts.design),
+                "seconds_left": self.left(counts),
+            }
+            for counts in self.counts
+        ]
+        about = {"pool": self.url, "time": round(self.time, 3)}
+        return {**about, "designs": designs, "fleet": self.fleet.as_dict()}
+
+
+@click.command("status")
+@click.argument("design", required=False)
+@click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=Duration(),
+    default=5.0,
+    show_default="5s",
+    help="With --watch: look again after this time, if nothing changed before.",
+)
+@json_option
+@pool_option
+def status_command(
+    design: str | None, watch: bool, interval: float, as_json: bool, pool_url: str | None
+) -> None:
+    """Show how many tokens are todo, locked, done and failed, and how long the rest will take.
+
+    All groups of views, or one DESIGN, as in Monitor/todo. The rate is what the living pilots
+    told in their documents, which they write every minute; with --watch it is measured.
+    """
+    with pool(pool_url) as opened:
+        looker = _Looker(opened, design)
+        if watch:
+            with contextlib.suppress(KeyboardInterrupt):
+                _watch(looker, max(_LEAST_SECONDS, interval), as_json=as_json)
+        elif as_json:
+            print_json(looker.look().as_dict())
+        else:
+            _show(looker.look())
+
+
+class _Looker:
+    """Looks at a pool, again and again, and measures its rates."""
+
+    def __init__(self, opened: Pool, design: str | None) -> None:
+        self.pool = opened
+        self._design = design
+        self._meters: dict[str, RateMeter] = {}
+
+    def look(self) -> Snapshot:
+        """How the pool stands now."""
+        names = [self._design] if self._design else self._designs()
+        counts = [Counts.of(name, self.pool.counts(name)) for name in names]
+        pilots = self.pool.pilots()
+        now = self.pool.now()
+        rates: dict[str, float] = {}
+        for one in counts:
+            meter = self._meters.setdefault(one.design, RateMeter())
+            meter.saw(now, one.settled)
+            measured = meter.per_minute
+            rate = figures.pilots_rate(pilots, now, one.design) if measured is None else measured
+            if rate is not None:
+                rates[one.design] = round(rate, 3)
+        return Snapshot(self.pool.url, now, counts, Fleet.of(pilots, now), rates)
+
+    def _designs(self) -> list[str]:
+        """The designs that count tokens, ``Monitor`` first."""
+        found = self.pool.designs().items()
+        names = [name for name, design in found if OVERVIEW in design.views]
+        if not names:
+            raise ViewMissing(
+                f"{self.pool.url} has no views that count tokens; 'picas init' makes the standard "
+                "ones"
+            )
+        return sorted(names, key=lambda name: (name != DEFAULT_DESIGN, name))
+
+
+def _watch(looker: _Looker, interval: float, *, as_json: bool) -> None:
+    """Show the pool until Ctrl-C."""
+    if as_json or not console().is_terminal:
+        while True:
+            snapshot = looker.look()
+            lines = [json.dumps(snapshot.as_dict())] if as_json else _lines(snapshot)
+            click.echo("\n".join(lines))
+            sys.stdout.flush()
+            time.sleep(interval)
+    with Live(console=console(), auto_refresh=False, transient=False) as live:
+        for picture in _pictures(looker, interval):
+            live.update(picture, refresh=True)
+
+
+def _pictures(looker: _Looker, interval: float) -> Iterator[RenderableType]:
+    """What to show, anew whenever the pool changed or the interval is over."""
+    since: str | None = None
+    picture: RenderableType = Text("")
+    while True:
+        try:
+            if since is None:
+                since = looker.pool.changes(None, timeout=0).seq
+            picture = _picture(looker.look())
+            yield picture
+            # A busy pool changes all the time: look at it now and then, not at every change.
+            time.sleep(_LEAST_SECONDS)
+            since = looker.pool.changes(since, timeout=interval).seq
+        except (PoolUnreachable, ServerError) as error:
+            yield Group(picture, _warning(error))
+            time.sleep(interval)
+
+
+def _warning(error: PoolError) -> Text:
+    at = time.strftime("%H:%M:%S")
+    return Text(f"{at} {table.safe(str(error))}; trying again", style="red")
+
+
+def _show(snapshot: Snapshot) -> None:
+    out = console()
+    if out.is_terminal:
+        out.print(_picture(snapshot), soft_wrap=False)
+        return
+    click.echo(table.plain(_table(snapshot)))
+    click.echo("\n".join(line.plain for line in _below(snapshot)))
+
+
+def _picture(snapshot: Snapshot) -> RenderableType:
+    return Group(_table(snapshot), *_below(snapshot))
+
+
+def _table(snapshot: Snapshot) -> Table:
+    """Counts, the share done, and the time left of each design."""
+    names = ("todo", "locked", "done", "error", "total")
+    columns = [
+        table.Column("design", least=7),
+        *(table.Column(name, right=True, optional=name == "total") for name in names),
+        table.Column("", optional=True),
+    ]
+    rows = [
+        [Text(table.safe(c.design)), *(_number(c, name) for name in names), _bar(c)]
+        for c in snapshot.counts
+    ]
+    return table.table(columns, rows)
+
+
+def _number(counts: Counts, name: str) -> Text:
+    number = getattr(counts, name)
+    state = next((s for s in State if s.value == name), State.TODO)
+    return Text(f"{number:,}", style=table.STYLES[state] if number else "dim")
+
+
+def _bar(counts: Counts) -> Text:
+    """The share done, and the share failed behind it."""
+    if not counts.total:
+        return Text("")
+    done = int(_BAR * counts.share)
+    failed = min(_BAR - done, -(-_BAR * counts.error // counts.total))
+    # Never "100 %" before the end.
+    percent = int(100 * counts.share)
+    return Text.assemble(
+        (f"{percent:>3} % ", ""),
+        ("█" * done, "green"),
+        ("▒" * failed, "red"),
+        ("░" * (_BAR - done - failed), "dim"),
+    )
+
+
+def _below(snapshot: Snapshot) -> list[Text]:
+    """The lines below the table: who works, how fast, how long."""
+    fleet = snapshot.fleet
+    lines = [Text(), Text(_pilots(fleet))]
+    if fleet.lost:
+        text = f"{counted(fleet.lost, 'pilot')} gone without a word; the tokens come back"
+        lines.append(Text(text, style="yellow"))
+    for counts in snapshot.counts:
+        pace = _pace(snapshot, counts)
+        if pace:
+            name = f"{table.safe(counts.design)}: " if len(snapshot.counts) > 1 else ""
+            lines.append(Text(name + pace))
+    return lines
+
+
+def _pilots(fleet: Fleet) -> str:
+    if not fleet.pilots:
+        return "no pilots at work"
+    pilots, slots = counted(fleet.pilots, "pilot"), counted(fleet.slots, "slot")
+    return f"{pilots} with {slots} on {counted(fleet.hosts, 'host')}"
+
+
+def _pace(snapshot: Snapshot, counts: Counts) -> str:
+    """The rate and the time left: empty where there is nothing to say."""
+    rate = snapshot.rates.get(counts.design)
+    left = snapshot.left(counts)
+    if rate is None or not counts.open:
+        return ""
+    told = figures.rate(rate)
+    return told if left is None else f"{told}, about {figures.duration(left)} left"
+
+
+def _lines(snapshot: Snapshot) -> list[str]:
+    """One line a design, for a log."""
+    at = time.strftime("%H:%M:%S", time.localtime(snapshot.time))
+    lines = []
+    for counts in snapshot.counts:
+        states = ", ".join(f"{getattr(counts, s.value):,} {s.value}" for s in State)
+        parts = [f"{states} of {counts.total:,}", _pace(snapshot, counts), _pilots(snapshot.fleet)]
+        lines.append(f"{at} {table.safe(counts.design)}: {'; '.join(p for p in parts if p)}")
+    return lines

@@ -1,0 +1,41 @@
+"""How many tokens a pilot claims."""
+
+from picas.pilot.pace import MOST_AHEAD, Pace
+
+
+def test_begins_with_the_free_slots() -> None:
+    """Before anything is known, a pilot claims one token for each slot."""
+    assert Pace(slots=4).want(held=0) == 4
+
+
+def test_long_tokens_are_claimed_one_for_each_free_slot() -> None:
+    """With tokens of a minute nothing is held that another pilot could run."""
+    pace = Pace(slots=2)
+    pace.saw(60.0)
+    assert pace.ahead == 0
+    assert pace.want(held=2) == 0
+    assert pace.want(held=1) == 1
+
+
+def test_short_tokens_are_claimed_by_the_batch() -> None:
+    """With tokens of milliseconds about half a second of work is held."""
+    pace = Pace(slots=2)
+    for _ in range(20):
+        pace.saw(0.01)
+    assert 90 <= pace.want(held=0) <= 102
+    assert pace.want(held=100) == 0
+
+
+def test_no_ops_do_not_claim_the_whole_pool() -> None:
+    """However short the tokens, what is held ahead has a limit."""
+    pace = Pace(slots=2)
+    pace.saw(0.0)
+    assert pace.ahead == MOST_AHEAD
+
+
+def test_a_token_that_turns_long_shrinks_the_batch() -> None:
+    """One slow token among fast ones brings the claims down at once."""
+    pace = Pace(slots=1)
+    pace.saw(0.001)
+    pace.saw(100.0)
+    assert pace.ahead == 0
