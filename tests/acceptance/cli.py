@@ -7,6 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+from picas.pool import connect
+from picas.views import MONITOR
+
 PICAS = str(Path(sys.executable).with_name("picas"))
 """The command that stands beside the Python that runs the tests."""
 
@@ -60,12 +65,12 @@ def run_picas(
 
 
 def answer_picas(*args: str, cwd: Path, answer: str = "") -> subprocess.CompletedProcess[str]:
-    """Run ``picas`` with a terminal as its standard input, on which a person types.
+    r"""Run ``picas`` with a terminal as its standard input, on which a person types.
 
     Args:
         args: What a person would type behind ``picas``.
         cwd: The folder.
-        answer: Typed ahead; ``y`` and Enter is ``"y\\n"``.
+        answer: Typed ahead; ``y`` and Enter is ``"y\n"``.
     """
     terminal, stdin = pty.openpty()
     try:
@@ -83,6 +88,16 @@ def answer_picas(*args: str, cwd: Path, answer: str = "") -> subprocess.Complete
     finally:
         os.close(stdin)
         os.close(terminal)
+
+
+def fresh_pool(request: pytest.FixtureRequest, kind: str, cwd: Path) -> str:
+    """The URL of an empty pool: ``embedded`` in the folder, or ``couchdb``."""
+    url = f"sqlite:///{cwd}/picas.db"
+    if kind == "couchdb":
+        url = request.getfixturevalue("database")
+    with connect(url, create=kind == "embedded") as pool:
+        pool.add_design(MONITOR)
+    return url
 
 
 def home_of(cwd: Path) -> Path:

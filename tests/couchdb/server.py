@@ -162,6 +162,9 @@ class ForeignCouch(CouchServer):
 class InstalledCouch(CouchServer):
     """The server installed in /opt/couchdb, run privately on the loopback interface.
 
+    Where ``setpriv`` is installed it ends with the thread that started it, so that a killed test
+    run leaves none behind.
+
     Args:
         lockout: Leave CouchDB's lock on an address after five wrong passwords on.
         installed: Where CouchDB is.
@@ -242,7 +245,7 @@ class InstalledCouch(CouchServer):
             "COUCHDB_INI_FILES": " ".join([*files, str(home / "local.ini")]),
         }
         return subprocess.Popen(
-            [str(self.installed / "bin/couchdb")],
+            [*_ends_with_us(), str(self.installed / "bin/couchdb")],
             cwd=home,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -274,6 +277,12 @@ class InstalledCouch(CouchServer):
         except OSError:
             return False
         return True
+
+
+def _ends_with_us() -> list[str]:
+    """A prefix of a command that has Linux end it with the thread that starts it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def installed() -> bool:

