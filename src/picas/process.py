@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -27,7 +27,7 @@ from picas.errors import TaskError
 from picas.proctree import adopt_orphans
 from picas.token import TIME_LIMIT_EXIT_CODE
 
-__all__ = ["EndedBy", "Finished", "Task", "adopt_orphans", "head_and_tail"]
+__all__ = ["EndedBy", "Finished", "Task", "adopt_orphans"]
 
 CANNOT_EXECUTE: Final = 126
 """Exit code of a command that is there but cannot be executed, as a shell has it."""
@@ -284,47 +284,6 @@ class Task:
                     sample_at = watch.elapsed() + interval
         finally:
             os.close(ended)
-
-
-def head_and_tail(path: Path, limit: int) -> bytes:
-    """A log, or its beginning and its end where it is longer than `limit` bytes.
-
-    In place of what is left out stands one line that says how much that is and where the whole
-    file is; that line comes on top of the limit. The cuts are at line ends unless the lines are
-    too long for that.
-
-    Raises:
-        TaskError: The file cannot be read.
-    """
-    try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= limit:
-                return _read_up_to(file.read, limit)
-            half = max(0, limit) // 2
-            head = _read_up_to(file.read, half)
-            tail_size = max(0, limit) - half
-            file.seek(size - tail_size)
-            tail = _read_up_to(file.read, tail_size)
-    except OSError as problem:
-        raise TaskError(f"cannot read the log {path}: {problem.strerror}") from problem
-    # A line end is taken if that gives up less than half of a part.
-    head = head[:cut] if (cut := head.rfind(b"\n") + 1) > len(head) // 2 else head
-    tail = tail[cut:] if 0 < (cut := tail.find(b"\n") + 1) <= len(tail) // 2 else tail
-    new_line = "\n" if head and not head.endswith(b"\n") else ""
-    where = f"{os.uname().nodename}:{path.absolute()}"
-    dropped = size - len(head) - len(tail)
-    line = f"{new_line}[PiCaS: {dropped} bytes are left out here; the whole log is {where}]\n"
-    return head + os.fsencode(line) + tail
-
-
-def _read_up_to(read: Callable[[int], bytes | None], size: int) -> bytes:
-    """Read `size` bytes, or what there is; a single read may give less."""
-    pieces = []
-    while size > 0 and (piece := read(size)):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 class _Watch:

@@ -145,9 +145,9 @@ class _Adoption:
         That other code's children are in our own session, or lead a task (`trees`), or are about
         to (`spawning`).
         """
-        trees = list(self.trees)
         if self.spawning or child.session == os.getsid(0):
             return False
+        trees = list(self.trees)  # after `spawning`: what was started by then is in it
         if any(tree.leads(child.pid) for tree in trees):
             return False
         try:

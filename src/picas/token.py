@@ -50,6 +50,10 @@ class State(enum.Enum):
     ERROR = "error"
 
 
+_STANDING = frozenset(("type", "lock", "done", "pilot", "lease", "attempts"))
+"""Fields that only the changes of state write: a task that meddles must not lose its token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who claims: a pilot, its host and its batch job.
@@ -151,6 +155,16 @@ def check(doc: Mapping[str, Any]) -> None:
         raise InputError(f"token {token_id!r}: {bad}")
 
 
+def check_fields(token_id: str, fields: Mapping[str, Any]) -> None:
+    """Raise `InputError` if a task's fields cannot be written into its token."""
+    for name in fields:
+        if name.startswith("_"):
+            raise InputError(f"token {token_id!r}: the field {name!r} belongs to the pool")
+    bad = _not_json(fields)
+    if bad is not None:
+        raise InputError(f"token {token_id!r}: {bad}")
+
+
 def claim(doc: Document, now: float, holder: Holder, lease: str) -> Document:
     """Todo to locked: hand the token to a pilot under a fresh lease."""
     claimed = {name: value for name, value in doc.items() if name not in JOB_ID_FIELDS}
@@ -161,14 +175,14 @@ def claim(doc: Document, now: float, holder: Holder, lease: str) -> Document:
 
 def settle(doc: Document, now: float, outcome: Outcome) -> Document:
     """Locked to done or error: record the outcome and end the lease."""
-    settled = {**doc, **outcome.fields}
+    settled = _with_fields(doc, outcome.fields)
     settled |= {"done": max(1, int(now)), "exit_code": outcome.exit_code}
     return _end_attempt(settled, now, outcome)
 
 
 def scrub(doc: Document, now: float, outcome: Outcome) -> Document:
     """Locked to todo after a failure: another try, counted in ``scrub_count``."""
-    scrubbed = {**doc, **outcome.fields}
+    scrubbed = _with_fields(doc, outcome.fields)
     scrubbed |= {"lock": 0, "done": 0, "exit_code": ""}
     scrubbed["scrub_count"] = scrub_count(doc) + 1
     return _without_job(_end_attempt(scrubbed, now, outcome))
@@ -216,8 +230,17 @@ def holds(doc: Mapping[str, Any] | None, lease: str) -> bool:
 
 
 def ended(doc: Mapping[str, Any] | None, lease: str) -> bool:
-    """Tell whether the history already holds the attempt made under that lease."""
-    return doc is not None and any(entry.get("lease") == lease for entry in attempts(doc))
+    """Tell whether the history already holds the result of the attempt made under that lease.
+
+    An attempt that was broken off (released, reset) is in the history too, without an exit code.
+    """
+    history = () if doc is None else attempts(doc)
+    return any(entry.get("lease") == lease and "exit_code" in entry for entry in history)
+
+
+def locked_at(doc: Mapping[str, Any]) -> float:
+    """When the token was claimed, in epoch seconds; 0 or NaN if it is not locked."""
+    return _js_number(doc.get("lock"))
 
 
 def attempts(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -266,7 +289,7 @@ def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
         "pilot": doc.get("pilot"),
         "lease": doc.get("lease"),
         "exit_code": outcome.exit_code,
-        "reason": outcome.reason,
+        "reason": _utf8(outcome.reason),
         "wall": round(outcome.wall, 3),
         "cpu": None if outcome.cpu is None else round(outcome.cpu, 3),
         "memory": outcome.memory,
@@ -278,10 +301,20 @@ def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
     return _without_lease(settled)
 
 
+def _with_fields(doc: Document, fields: Mapping[str, Any]) -> Document:
+    """Write a task's fields, but for those that say where the token stands."""
+    return {**doc, **{name: v for name, v in fields.items() if name not in _STANDING}}
+
+
 def _with_message(doc: Document, now: float, message: str) -> Document:
     """Append to the classic ``error`` list, whatever stood there before."""
     errors = doc.get("error")
-    return {**doc, "error": [*_as_list(errors), {"time": int(now), "message": message}]}
+    return {**doc, "error": [*_as_list(errors), {"time": int(now), "message": _utf8(message)}]}
+
+
+def _utf8(text: str) -> str:
+    """Text that can be stored: file names and error messages may hold bytes that are no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _as_list(value: Any) -> Iterable[Any]:
@@ -304,6 +337,8 @@ def _not_json(value: Any, path: str = "") -> str | None:
         for name, inner in value.items():
             if not isinstance(name, str):
                 return f"the name {name!r} in {path or 'the document'} is not a text"
+            if _has_surrogate(name):
+                return f"the name {name!r} holds half a character (a lone surrogate)"
             if (bad := _not_json(inner, f"{path}.{name}" if path else name)) is not None:
                 return bad
         return None
@@ -314,11 +349,15 @@ def _not_json(value: Any, path: str = "") -> str | None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return f"the field {path} is {value}, which JSON cannot hold; use null or a text"
-    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    if isinstance(value, str) and _has_surrogate(value):
         return f"the field {path} holds half a character (a lone surrogate), which is not UTF-8"
     if value is None or isinstance(value, str | int | float):
         return None
     return f"the field {path} is a {type(value).__name__}, which JSON cannot hold"
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _js_number(value: Any) -> float:

@@ -10,19 +10,25 @@ The commands of a page run in its order, in one shell, in an empty folder with a
 """
 
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from tests.acceptance.cli import clean_environment, home_of
+from tests.couchdb.server import CouchServer
 
 ROOT = Path(__file__).parents[2]
 SERVER = "http://localhost:5984"
 """The CouchDB of the documentation."""
 
 DATABASE = "mypool"
+
+SMALLER = ("d=256,512", "d=64,128")
+"""The fractals of the documentation, and those of a test."""
 
 _BLOCK = re.compile(r"^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S)
 _CAPTION = re.compile(r"\A:caption: (?P<file>\S+)\n\n")
@@ -92,28 +98,28 @@ def _commands(body: str) -> list[Command]:
     return commands
 
 
-def needs_couchdb(text: str) -> bool:
-    """Tell whether a page's commands name the documentation's CouchDB."""
-    return any(isinstance(step, Command) and SERVER in step.text for step in steps(text))
+def as_run(page: Path) -> str:
+    """A page as it is run: small pictures, and beside an example in its folder."""
+    text = page.read_text().replace(*SMALLER)
+    if ROOT / "examples" not in page.parents:
+        return text
+    return f"```console\n$ cd examples/{page.parent.name}\n```\n{text}"
 
 
-def run_page(
-    text: str, folder: Path, variables: Mapping[str, str] | None = None, server: str = SERVER
-) -> None:
+def run_page(text: str, folder: Path, variables: Mapping[str, str] | None = None) -> None:
     """Run a page, and check what it says about its commands.
 
     Args:
         text: The page.
         folder: An empty folder to run it in.
         variables: Environment beside the usual one.
-        server: The CouchDB to use in place of `SERVER`, without credentials.
 
     Raises:
         AssertionError: A command ended or printed otherwise than the page says.
     """
     folder.mkdir(exist_ok=True)
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=_UNTIDY)
-    page = steps(text.replace(SERVER, server))
+    page = steps(text)
     commands = [step for step in page if isinstance(step, Command)]
     ran = subprocess.run(
         ["bash", "-c", _script(page)],
@@ -130,6 +136,27 @@ def run_page(
     for command, output, status in zip(commands, answers[::2], answers[1::2], strict=False):
         _check(command, output, int(status))
     assert len(answers) == 2 * len(commands), f"the page ended early:\n{rest}"
+
+
+def run_couchdb_page(text: str, folder: Path, server: CouchServer) -> None:
+    """Run a page that names `SERVER`: on this server, and in a database that is removed then.
+
+    Args:
+        text: The page.
+        folder: An empty folder to run it in.
+        server: The CouchDB to use.
+
+    Raises:
+        AssertionError: As `run_page`.
+    """
+    parts = urlsplit(server.url)
+    user = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
+    database = f"{DATABASE}-{secrets.token_hex(4)}"
+    try:
+        address = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+        run_page(text.replace(SERVER, address).replace(DATABASE, database), folder, user)
+    finally:
+        server.delete_database(database)
 
 
 def _script(page: list[Command | File]) -> str:

@@ -261,6 +261,23 @@ def test_a_wrong_password(database: str, tmp_path: Path) -> None:
     run_picas("push", "--pool", wrong, cwd=tmp_path, input="x\n", check=4)
 
 
+def test_a_server_that_is_away(tmp_path: Path) -> None:
+    """It is told at once, not after a minute of trying."""
+    start = time.monotonic()
+    done = run_picas("push", "--pool", "http://127.0.0.1:9/x", cwd=tmp_path, input="x\n", check=3)
+    assert time.monotonic() - start < 20
+    assert "no answer from http://127.0.0.1:9" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_pipe_is_a_file_too(tmp_path: Path) -> None:
+    """A named pipe (or ``<(…)`` of a shell) can be read only once; it is pushed all the same."""
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["/bin/sh", "-c", "printf 'a\\nb\\n' > pipe"], cwd=tmp_path):
+        run_picas("push", "pipe", cwd=tmp_path, check=0)
+    assert {doc["input"] for doc in tokens(local(tmp_path))} == {"a", "b"}
+
+
 def test_interrupted_and_pushed_again(tmp_path: Path) -> None:
     """Ctrl-C says how far it came and what to do; the same command then pushes the rest."""
     (tmp_path / "work.txt").write_text("".join(f"run {i}\n" for i in range(20_000)))
@@ -273,7 +290,7 @@ def test_interrupted_and_pushed_again(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "of 20,000 pushed so far. The same command again pushes the rest" in said
+    assert " of 20,000 tokens pushed so far. The same command again pushes the rest" in said
     before = len(tokens(local(tmp_path)))
     assert 0 < before < 20_000
     done = run_picas("push", "work.txt", cwd=tmp_path, check=0)

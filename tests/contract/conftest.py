@@ -13,6 +13,14 @@ STORES = ["sqlite", pytest.param("couchdb", marks=pytest.mark.couchdb), "double"
 COUCHES = STORES[1:]
 
 
+@pytest.fixture(autouse=True)
+def _own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the person who runs the tests has configured is left out."""
+    for name in ("PICAS_CONFIG", "PICAS_POOL", "PICAS_USERNAME", "PICAS_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 @pytest.fixture(params=STORES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where a pool that does not exist yet may be made; removed afterwards."""

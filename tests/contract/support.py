@@ -49,6 +49,14 @@ def claim_one(pool: Pool, holder: Holder = ANNA, view: str = TODO) -> Document:
     return doc
 
 
+def claim_all(pool: Pool, holder: Holder = ANNA, view: str = TODO) -> list[Document]:
+    """Claim until the view is empty; one claim may give fewer than it was asked for."""
+    taken: list[Document] = []
+    while docs := pool.claim(view, 50, holder):
+        taken += docs
+    return taken
+
+
 def outcome(exit_code: int | None = 0, **more: Any) -> Outcome:
     """How an attempt of two seconds ended."""
     reason = more.pop("reason", f"exit code {exit_code}")

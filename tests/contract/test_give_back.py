@@ -13,6 +13,7 @@ from tests.contract.support import (
     ANNA,
     BERT,
     TODO,
+    claim_all,
     claim_one,
     edit,
     fill,
@@ -49,7 +50,7 @@ def test_release_with_a_reason_leaves_a_note(pool: Pool) -> None:
 def test_release_of_a_lost_lease_does_nothing(pool: Pool) -> None:
     """A token that somebody else holds by now is not taken from them."""
     fill(pool, "a", "b")
-    mine = pool.claim(TODO, 2, ANNA)
+    mine = claim_all(pool)
     pool.reset([mine[0]["_id"]])
     (theirs,) = pool.claim(TODO, 1, BERT)
     assert pool.release(mine) == 1
@@ -79,7 +80,7 @@ def test_release_again_after_a_lost_reply(pool: Pool) -> None:
 def test_reset_of_each_state(pool: Pool) -> None:
     """Locked, done and failed tokens wait again, counted as a scrub; waiting ones are left."""
     ids = fill(pool, *numbered(4))
-    docs = {d["_id"]: d for d in pool.claim(TODO, 3, ANNA)}
+    docs = {d["_id"]: d for d in (claim_one(pool) for _ in range(3))}
     locked, done, failed = docs
     (waiting,) = set(ids) - set(docs)
     settle(pool, docs[done])

@@ -15,6 +15,7 @@ from tests.contract.support import (
     ANNA,
     BERT,
     TODO,
+    claim_all,
     claim_one,
     edit,
     fill,
@@ -81,7 +82,7 @@ def test_history_grows_and_is_capped(pool: Pool) -> None:
 def test_batch_is_answered_in_order(pool: Pool, tmp_path: Path) -> None:
     """One call settles many tokens; each gets its own verdict."""
     fill(pool, *numbered(4))
-    docs = pool.claim(TODO, 4, ANNA)
+    docs = claim_all(pool)
     pool.reset([docs[1]["_id"]])
     files = {"gone": tmp_path / "gone"}
     results = [
@@ -157,7 +158,7 @@ def test_edits_in_the_middle_of_settling(pool: Pool, join: Callable[[], Pool]) -
 def test_attachment_removed_meanwhile(pool: Pool, join: Callable[[], Pool]) -> None:
     """A person may remove an attachment of a running token; its result is recorded all the same."""
     fill(pool, "a", "b", _attachments={"in": {"data": "aGVsbG8="}})
-    docs = pool.claim(TODO, 2, ANNA)
+    docs = claim_all(pool)
     edit(join(), "a", _attachments={})
     verdicts = pool.settle([Settlement(d, outcome(0)) for d in docs])
     assert verdicts == [Verdict.RECORDED, Verdict.RECORDED]
@@ -170,7 +171,7 @@ def test_lost_reply_then_again_is_recorded_once(pool: Pool, again: bool) -> None
     """After a lost reply the same results are sent again, and recognised."""
     fill(pool, "a", "b")
     results = [
-        Settlement(d, outcome(1), again, {"log": b"text"}) for d in pool.claim(TODO, 2, ANNA)
+        Settlement(d, outcome(1), again, {"log": b"text"}) for d in claim_all(pool)
     ]
     lose_reply(pool)
     with pytest.raises(PoolUnreachable):
@@ -208,7 +209,7 @@ def test_same_result_twice_in_one_call(pool: Pool) -> None:
 def test_fields_that_cannot_be_stored(pool: Pool, fields: dict[str, object]) -> None:
     """That it ended is recorded though what the task wrote into its token cannot be."""
     fill(pool, "a", "b")
-    docs = pool.claim(TODO, 2, ANNA)
+    docs = claim_all(pool)
     results = [
         Settlement(docs[0], outcome(0, fields=fields)),
         Settlement(docs[1], outcome(0, fields={"x": 1})),

@@ -56,10 +56,10 @@ class Place:
             grace=options.get("grace", 10.0),
         )
 
-    def run_into_limit(self, script: str, **options: float) -> Finished:
+    def run_into_limit(self, script: str, grace: float = 10.0) -> Finished:
         """Run a script into its time limit; a longer one, if nothing had started by then."""
         for limit in (0.3, 1, 4, 16):
-            finished = self.task(script, time_limit=limit, **options).run()
+            finished = self.task(script, time_limit=limit, grace=grace).run()
             if any(self.path.glob("pid*")):
                 break
         assert (finished.exit_code, finished.ended_by) == (124, EndedBy.TIME_LIMIT)

@@ -19,6 +19,7 @@ from picas.views import OVERVIEW, split
 CHUNK = 500
 """Tokens changed between two looks at the progress."""
 
+_DOING = {"reset": "resetting", "deleted": "deleting"}
 _NAMED = 3
 _STATES = {state.value: state for state in State}
 
@@ -180,7 +181,7 @@ def _change(
     changed, kept = 0, Counter[str]()
     docs = selection.tokens(pool)
     try:
-        with Meter(done, "token", total) as meter:
+        with Meter(_DOING[done], "token", total) as meter:
             while chunk := list(islice(docs, CHUNK)):
                 reasons = [keep(doc) for doc in chunk]
                 kept.update(why for why in reasons if why is not None)

@@ -293,7 +293,9 @@ def rights(subject: Subject) -> Findings:
     probe = {"_id": f"picas-probe-{secrets.token_hex(6)}", "type": "probe"}
     (written,) = store.write([probe])
     if written.error is not None:
-        raise written.error
+        advice = "ask the database's administrator for the right to write"
+        yield Finding("problem", str(written.error), advice)
+        return
     (removed,) = store.write([{**probe, "_rev": written.rev, "_deleted": True}])
     if removed.error is not None:
         text = f"the probe document {probe['_id']} was written but not deleted: {removed.error}"

@@ -4,14 +4,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
 from picas import config
 from picas.pool import Pool
 from picas.pool.connect import open_pool
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,8 +46,10 @@ def pool(pool_url: str | None, *, create: bool = False) -> Iterator[Pool]:
         yield opened
 
 
-def console() -> Console:
+def console() -> "Console":
     """Standard output: colours and live parts on a terminal, plain lines otherwise."""
+    from rich.console import Console  # a pilot says little and should not pay for it
+
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 

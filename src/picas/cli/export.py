@@ -13,7 +13,6 @@ from typing import IO, Any
 import click
 
 from picas.cli import common
-from picas.cli.exits import OK, PIPE_CLOSED
 from picas.cli.push import Meter
 from picas.errors import InputError
 from picas.pool import Pool
@@ -45,7 +44,7 @@ def export_command(
     output: str | None,
     fields: str | None,
     pool_url: str | None,
-) -> int:
+) -> None:
     """Write the tokens of VIEW for other programs.
 
     VIEW is like Monitor/done, or done for the same; overview_total has all tokens.
@@ -63,15 +62,8 @@ def export_command(
             with _replacing(Path(output)) as stream:
                 number = _export(pool, view, form, columns, stream, total=pool.count(view))
             click.echo(f"wrote {common.counted(number, 'token')} of {view} to {output}")
-            return OK
-        try:
+        else:
             _export(pool, view, form, columns, _standard_output())
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Left to click, this would be status 1, as any failure.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_CLOSED
-    return OK
 
 
 def _export(

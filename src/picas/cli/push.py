@@ -242,6 +242,8 @@ def push_command(
             _show(checked, summary_json)
             return OK
         with common.pool(pool_url, create=True) as pool:
+            # A server that is away is told at once here; a push would try for a minute.
+            pool.store.exists()
             tally = push(work, pool, checked.good)
             return report(tally, checked.bad, pool.url, summary_json)
 
@@ -272,7 +274,7 @@ def check(work: Work) -> Checked:
     return checked
 
 
-def push(work: Work, pool: Pool, total: int | None = None) -> Tally:
+def push(work: Work, pool: Pool, total: int) -> Tally:
     """Push it; tells how far it came if it cannot be finished."""
     tally = Tally()
     try:
@@ -281,10 +283,9 @@ def push(work: Work, pool: Pool, total: int | None = None) -> Tally:
                 tally.add(answer)
                 meter.advance()
     except (KeyboardInterrupt, PicasError):
-        pushed, of = tally.counts[PushState.ADDED], "" if total is None else f" of {total:,}"
         common.note(
-            f"broken off: {common.counted(pushed, 'token')}{of} pushed so far. "
-            "The same command again pushes the rest, and none twice"
+            f"broken off: {tally.counts.total():,} of {common.counted(total, 'token')} pushed so "
+            "far. The same command again pushes the rest, and none twice"
         )
         raise
     return tally

@@ -4,6 +4,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,22 +186,22 @@ def _check_server(settings: Settings) -> None:
 
 def _make_database(settings: Settings) -> bool:
     """Make the database; False if it is there already."""
-    store = open_store(settings)
     name = settings.username or "you"
-    try:
-        return not store.exists() and store.create()
-    except Unauthorized as error:
-        raise Forbidden(
-            f"there is no database {store.url}, and only an administrator of the server may make "
-            f"one; ask them to run 'picas init {store.url}' and to make {name} a member"
-        ) from error
-    except Forbidden as error:
-        raise Forbidden(
-            f"{name} may not use the database {store.url}; ask its administrator to make {name} "
-            "a member (in Fauxton: Permissions)"
-        ) from error
-    finally:
-        store.close()
+    with closing(open_store(settings)) as store:
+        try:
+            there = store.exists()
+        except (Forbidden, Unauthorized) as error:
+            raise Forbidden(
+                f"{name} may not use the database {store.url}; ask its administrator to make "
+                f"{name} a member (in Fauxton: Permissions)"
+            ) from error
+        try:
+            return not there and store.create()
+        except (Forbidden, Unauthorized) as error:
+            raise Forbidden(
+                f"there is no database {store.url}, and only an administrator of the server may "
+                f"make one; ask them to run 'picas init {store.url}' and to make {name} a member"
+            ) from error
 
 
 def _agree_to_replace(values: Mapping[str, Any], *, yes: bool) -> None:
@@ -293,11 +294,8 @@ def _change(settings: Settings, who: users.Identity, new: Secret) -> None:
 
 
 def _identity(settings: Settings) -> users.Identity:
-    session = users.open_session(settings)
-    try:
+    with closing(users.open_session(settings)) as session:
         return users.identity(session)
-    finally:
-        session.close()
 
 
 def _keep(settings: Settings, new: Secret) -> str:

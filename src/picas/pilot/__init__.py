@@ -1,6 +1,7 @@
 """The pilot: claims tokens, runs them in slots, settles them."""
 
 from picas.pilot.command import CommandRunner
+from picas.pilot.document import new_holder
 from picas.pilot.loop import Pilot, Summary
 from picas.pilot.runner import FunctionRunner, Result, Runner, Running
 from picas.pilot.signals import handled
@@ -16,4 +17,5 @@ __all__ = [
     "StopCriteria",
     "Summary",
     "handled",
+    "new_holder",
 ]

@@ -1,5 +1,6 @@
 """Runs a token's command: fills in the template, sets the scene, brings back logs and files."""
 
+import contextlib
 import glob
 import json
 import os
@@ -14,8 +15,9 @@ from urllib.parse import quote
 
 from picas import token
 from picas.errors import InputError, TaskError
+from picas.logs import head_and_tail
 from picas.pilot.runner import Result
-from picas.process import EndedBy, Finished, Task, head_and_tail
+from picas.process import EndedBy, Finished, Task
 from picas.token import Document, Outcome
 
 LOG_LIMIT = 1 << 20
@@ -63,7 +65,8 @@ class CommandRunner:
         self.scratch = Path(tempfile.mkdtemp(prefix="picas-pilot-"))
         inherited = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
         self.environ = inherited | {"PICAS_POOL": pool_url}
-        self._made_logs = False
+        self._made: list[Path] = []
+        self._ready = False
 
     def start(self, doc: Document, time_limit: float | None) -> "CommandTask":
         """Prepare one token.
@@ -71,25 +74,32 @@ class CommandRunner:
         Raises:
             TaskError: Its files cannot be written on this host.
         """
-        if not self._made_logs:
-            try:
-                self.logs.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise TaskError(
-                    f"cannot write logs in {self.logs}: {error.strerror}; choose another folder "
-                    "with --logs"
-                ) from error
-            self._made_logs = True
+        self._make_logs_folder()
         return CommandTask(self, doc, time_limit)
 
     def close(self) -> None:
-        """Delete the pilot's scratch folder, and its folder of logs if nothing is left in it."""
+        """Delete what was made here and is empty: the scratch folder, folders for logs."""
         shutil.rmtree(self.scratch, ignore_errors=True)
-        for folder in (self.logs, self.logs.parent):
-            try:
+        for folder in self._made:
+            with contextlib.suppress(OSError):
                 folder.rmdir()
-            except OSError:
-                return
+
+    def _make_logs_folder(self) -> None:
+        if self._ready:
+            return
+        missing = [f for f in (self.logs, *self.logs.parents) if not f.exists()]
+        try:
+            # Another pilot that ends may delete an empty folder above ours in between.
+            for _ in range(5):
+                with contextlib.suppress(FileNotFoundError):
+                    self.logs.mkdir(parents=True, exist_ok=True)
+                    break
+        except OSError as error:
+            raise TaskError(
+                f"cannot write logs in {self.logs}: {error.strerror}; choose another folder with "
+                "--logs"
+            ) from error
+        self._made, self._ready = missing, True
 
 
 class CommandTask:

@@ -4,7 +4,7 @@ import logging
 import math
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from picas.pilot.slots import Ended, Slots
 from picas.pilot.stop import StopCriteria
 from picas.pilot.watch import WorkWatcher
 from picas.pool import Pool, Settlement, Verdict
-from picas.token import Document, Outcome
+from picas.token import Document, Holder, Outcome
 
 SETTLE_SECONDS = 0.05
 """How long a result may wait for others to be settled with it, while slots have work."""
@@ -49,12 +49,14 @@ class Summary:
         reason: Why it ended.
         trouble: Set if this host could not run tasks: why.
         unsettled: Tokens whose result could not be recorded because the pool did not answer.
+        outage: It ended because the pool did not answer for too long.
     """
 
     counters: Counters = field(default_factory=Counters)
     reason: str = ""
     trouble: str | None = None
     unsettled: list[str] = field(default_factory=list)
+    outage: bool = False
 
 
 class Pilot:
@@ -67,6 +69,8 @@ class Pilot:
         slots: How many at once.
         criteria: When to stop.
         observe: Told of each token that ended.
+        holder: Who the pilot is; by default a new id on this host.
+        about: More facts for the pilot's document.
     """
 
     def __init__(
@@ -78,8 +82,10 @@ class Pilot:
         slots: int = 1,
         criteria: StopCriteria | None = None,
         observe: Observer | None = None,
+        holder: Holder | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.holder = new_holder()
+        self.holder = holder or new_holder()
         self.summary = Summary()
         self._pool = pool
         self._runner = runner
@@ -97,8 +103,13 @@ class Pilot:
         self._told = self._hurry = False
         self._started = time.monotonic()
         self._outage = _Outage()
-        facts = {"slots": slots, "view": view}
+        facts = {"slots": slots, "view": view, **(about or {})}
         self._document = PilotDocument(pool, self.holder, facts, self._live)
+
+    @property
+    def running(self) -> int:
+        """Tokens that run now."""
+        return len(self._slots.running_ids())
 
     def wake(self) -> None:
         """Look for work now; callable from any thread and from a signal handler."""
@@ -167,6 +178,7 @@ class Pilot:
             elapsed = time.monotonic() - self._started
             self._stopping = self._criteria.reason(self.summary.counters.ran, elapsed)
         if self._stopping is None and self._outage.lasted() > OUTAGE_SECONDS:
+            self.summary.outage = True
             self._stopping = f"the pool did not answer for {OUTAGE_SECONDS:.0f} s"
         return self._stopping
 

@@ -4,8 +4,6 @@ from picas import config
 from picas.config import Settings, SqliteLocation
 from picas.errors import PoolMissing
 from picas.pool.base import Store
-from picas.pool.couchdb import CouchStore
-from picas.pool.couchdb.http import Session
 from picas.pool.pool import Pool
 from picas.pool.sqlite import SqliteStore
 
@@ -32,7 +30,11 @@ def open_pool(settings: Settings, *, create: bool | None = None) -> Pool:
     store = open_store(settings)
     wanted = not store.shared if create is None else create
     if wanted:
-        store.create()
+        try:
+            store.create()
+        except BaseException:
+            store.close()
+            raise
     elif not store.shared and not store.exists():
         raise PoolMissing(
             f"there is no pool at {store.url}; 'picas push' or 'picas init' makes one, "
@@ -46,6 +48,9 @@ def open_store(settings: Settings) -> Store:
     location = settings.pool
     if isinstance(location, SqliteLocation):
         return SqliteStore(location.path)
+    # Here, since its HTTP library is most of what a start costs, and an embedded pool has none.
+    from picas.pool.couchdb import CouchStore, Session
+
     password = settings.password.reveal() if settings.password else None
     session = Session(location.base_url, settings.username, password, settings.ca_file)
     return CouchStore(session, location.database)

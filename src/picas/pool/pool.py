@@ -7,10 +7,20 @@ from itertools import islice
 
 from picas import token
 from picas.backoff import delays
-from picas.errors import Conflict, PoolError, PoolUnreachable, TokenMissing, TooLarge, ViewMissing
+from picas.errors import (
+    Conflict,
+    InputError,
+    PoolError,
+    PoolUnreachable,
+    ServerError,
+    TokenMissing,
+    TooLarge,
+    ViewMissing,
+)
 from picas.pool.base import Changes, Store, Written
+from picas.pool.files import send
 from picas.pool.push import Pushed, PushState, same_work
-from picas.pool.settle import Change, Settlement, Verdict, change_for, inline
+from picas.pool.settle import Change, Settlement, Verdict, change_for
 from picas.token import Document, Holder, State
 from picas.views import Design
 
@@ -121,6 +131,7 @@ class Pool:
         Raises:
             PoolUnreachable: No answer. What the pool did grant comes with the next claim.
             ViewMissing: There is no such view.
+            Forbidden: This user may read the view, but not claim.
         """
         granted = self._clear_up_claims()
         waits = delays(0.01, 1.0)
@@ -140,14 +151,18 @@ class Pool:
     def _write_claims(self, wanted: list[Document]) -> list[Document]:
         try:
             results = self.store.write(wanted)
-        except PoolUnreachable:
+        except (PoolUnreachable, ServerError):
             self._doubtful.update({doc["_id"]: doc["lease"] for doc in wanted})
             raise
-        return [
+        granted = [
             {**doc, "_rev": result.rev}
             for doc, result in zip(wanted, results, strict=True)
             if result.rev is not None
         ]
+        refused = [r.error for r in results if r.error and not isinstance(r.error, Conflict)]
+        if refused and not granted:
+            raise refused[0]  # asking again would meet the same
+        return granted
 
     def _clear_up_claims(self) -> list[Document]:
         """Read back the claims whose reply was lost; those that carry our lease are ours."""
@@ -176,9 +191,9 @@ class Pool:
         now = self.store.now()
         for i, settlement in enumerate(settlements):
             try:
-                attachments = self._inline(settlement)
-                base = self._send_large(settlement)
-            except (TooLarge, OSError) as problem:
+                token.check_fields(settlement.token["_id"], settlement.outcome.fields)
+                base, attachments = send(self.store, settlement)
+            except (InputError, TooLarge, OSError) as problem:
                 verdicts[i] = self._settle_bare(settlement, problem)
             else:
                 changes.append((base, change_for(settlement, attachments, now)))
@@ -200,28 +215,6 @@ class Pool:
             raise why
         recorded = self.settle([settlement.bare(str(why))]) == [Verdict.RECORDED]
         return Verdict.BARE if recorded else Verdict.FENCED
-
-    def _inline(self, settlement: Settlement) -> dict[str, object]:
-        """What travels inside the settling write: small files, and the logs these replace."""
-        attachments = dict(settlement.inline_files())
-        for name, kept_as in settlement.earlier_logs().items():
-            data = b"".join(self.attachment(settlement.token["_id"], name))
-            attachments[kept_as] = inline(kept_as, data)
-        return attachments
-
-    def _send_large(self, settlement: Settlement) -> Document:
-        """Stream large files ahead, under the lease; returns the document to settle from."""
-        base: Document | None = settlement.token
-        for name, file in settlement.large_files().items():
-            sent = False
-            while not sent and base is not None and token.holds(base, settlement.lease):
-                try:
-                    self.store.attach(base["_id"], base["_rev"], name, file)
-                    sent = True
-                except Conflict:
-                    pass
-                base = self.store.read([settlement.token["_id"]])[0]
-        return settlement.token if base is None else base
 
     def release(self, tokens: Sequence[Document], reason: str = "") -> int:
         """Give claimed tokens back untouched; costs them no retry.
@@ -255,7 +248,7 @@ class Pool:
         def change(doc: Document) -> Document | None:
             if token.state(doc) in (None, State.TODO):
                 return None
-            if locked_before is not None and not 0 < doc["lock"] <= locked_before:
+            if locked_before is not None and not 0 < token.locked_at(doc) <= locked_before:
                 return None
             return token.reset(doc, now)
 

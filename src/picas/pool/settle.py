@@ -74,6 +74,14 @@ class Settlement:
             if name in there and name in self.files
         }
 
+    def streams(self, name: str) -> bool:
+        """Tell whether an earlier log is kept by a stream of its own, not in the settling write.
+
+        So it is if it is large, and if its place is taken by a file that is streamed ahead.
+        """
+        length = self.token["_attachments"][name].get("length", 0)
+        return length > INLINE_LIMIT or name in self.large_files()
+
     def bare(self, why: str) -> "Settlement":
         """The same result without what could not be stored; says so in the token."""
         on_disk = sorted(str(f) for f in self.files.values() if isinstance(f, Path))
@@ -114,7 +122,8 @@ def content_type(name: str) -> str:
 
 def _without_old_logs(doc: Document, attachments: dict[str, Any]) -> dict[str, Any]:
     """Drop the logs of all but the latest few attempts."""
-    oldest = token.next_attempt(doc) - 1 - KEPT_LOGS
+    # The latest attempt is in the history by now; KEPT_LOGS are kept besides it.
+    oldest = token.next_attempt(doc) - 2 - KEPT_LOGS
     old = {token.log_name(doc["_id"], s, n) for s in ("out", "err") for n in range(1, oldest + 1)}
     return {name: entry for name, entry in attachments.items() if name not in old}
 

@@ -19,6 +19,7 @@ from typing import Any
 from picas import token
 from picas.errors import (
     Conflict,
+    Forbidden,
     PoolError,
     PoolMissing,
     ServerError,
@@ -100,6 +101,7 @@ class SqliteStore(Store):
                 db.execute(f"PRAGMA user_version = {FORMAT}")
                 self.write([MONITOR.document()])
                 made = True
+        self._check_layout(db)
         return made
 
     def version(self) -> str:
@@ -127,9 +129,13 @@ class SqliteStore(Store):
                     check_same_thread=False,  # only so that close() may close them all
                     cached_statements=256,
                 )
-                db.execute("PRAGMA journal_mode = WAL")
-                # In WAL mode NORMAL loses nothing when a process dies, only when the power does.
-                db.execute("PRAGMA synchronous = NORMAL")
+                try:
+                    db.execute("PRAGMA journal_mode = WAL")
+                    # In WAL mode NORMAL loses nothing when a process dies, only with the power.
+                    db.execute("PRAGMA synchronous = NORMAL")
+                except sqlite3.Error:
+                    db.close()
+                    raise
             self._local.db = db
             with self._lock:
                 self._connections.append(db)
@@ -144,14 +150,17 @@ class SqliteStore(Store):
                     f"there is no pool at {self.path}; 'picas push' or 'init' make one"
                 )
             db = self._open()
-            layout = _format(db)
-            if layout != FORMAT:
-                self.close()
-                raise Unsupported(
-                    f"{self.path} is not a pool that this version reads (layout {layout}, "
-                    f"expected {FORMAT}); choose another file"
-                )
+            self._check_layout(db)
         return db
+
+    def _check_layout(self, db: sqlite3.Connection) -> None:
+        layout = _format(db)
+        if layout != FORMAT:
+            self.close()
+            raise Unsupported(
+                f"{self.path} is not a pool that this version reads (layout {layout}, "
+                f"expected {FORMAT}); choose another file"
+            )
 
     @contextmanager
     def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
@@ -206,6 +215,8 @@ class SqliteStore(Store):
         if doc.get("_deleted"):
             db.execute("DELETE FROM documents WHERE id = ?", (doc_id,))
             attachments.drop(db, doc_id)
+            if doc_id.startswith("_design/"):
+                db.execute(f"DROP INDEX IF EXISTS {_index_name(doc_id)}")
             return Written(doc_id, new_rev)
         body = {name: value for name, value in doc.items() if name not in ("_id", "_rev")}
         if "_attachments" in body or (there and '"_attachments"' in there[1]):
@@ -337,7 +348,7 @@ class SqliteStore(Store):
                 f"the views of {design.name} are JavaScript, which the embedded store cannot run; "
                 "use 'picas views add NAME --where CONDITION', or a CouchDB pool"
             )
-        index = f'"view {doc_id.encode().hex()}"'
+        index = _index_name(doc_id)
         db.execute(f"DROP INDEX IF EXISTS {index}")
         condition = design.where.sql() if design.where else ""
         # An index cannot hold the subquery that odd field names need; then the view is scanned.
@@ -397,6 +408,10 @@ def _document(row: Sequence[Any]) -> Document:
     return {"_id": doc_id, "_rev": rev, **json.loads(body)}
 
 
+def _index_name(design_id: str) -> str:
+    return f'"view {design_id.encode().hex()}"'
+
+
 def _format(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
@@ -415,6 +430,10 @@ def _errors(path: Path) -> Iterator[None]:
             "unable to open database file": "check that its folder exists and may be written",
             "file is not a database": "it is some other file: choose another name",
         }.get(text, "")
-        kind = Unsupported if text == "file is not a database" else ServerError
+        kinds: dict[str, type[PoolError]] = {
+            "file is not a database": Unsupported,
+            "attempt to write a readonly database": Forbidden,
+        }
+        kind = kinds.get(text, ServerError)
         problem = f"{text}: {advice}" if advice else text
         raise kind(f"the pool at {os.fspath(path)}: {problem}") from error

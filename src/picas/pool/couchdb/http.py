@@ -45,6 +45,9 @@ _BY_STATUS: Mapping[int, type[PoolError]] = {
     409: Conflict,
     412: Conflict,
     413: TooLarge,
+    # A proxy had no answer from the server: what was asked may have been done.
+    502: PoolUnreachable,
+    504: PoolUnreachable,
 }
 _ADVICE: Mapping[type[PoolError], str] = {
     Unauthorized: "check user name and password ('picas config show' tells where they come from)",
@@ -111,6 +114,8 @@ class Session:
         for wait in islice(delays(0.2, 5.0), tries):
             try:
                 answer = self._send(operation, method, path, query, data, timeout)
+                if not answer.data and method != "HEAD":
+                    raise PoolUnreachable(f"{operation}: no answer from {self.base}: empty")
                 return None if not answer.data else _parsed(operation, answer.data)
             except (PoolUnreachable, ServerError) as error:
                 problem = error
@@ -141,10 +146,14 @@ class Session:
         answer = self._send(operation, "GET", path, None, None, READ_SECONDS, stream=True)
 
         def pieces() -> Iterator[bytes]:
+            complete = False
             try:
                 with self._lost_connection(operation):
                     yield from answer.stream(1 << 20)
+                complete = True
             finally:
+                if not complete:
+                    answer.close()  # else the rest would be taken for the next answer
                 answer.release_conn()
 
         return pieces()

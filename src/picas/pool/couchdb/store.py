@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from picas.errors import (
     Refused,
     TokenMissing,
     TooLarge,
+    Unauthorized,
     ViewMissing,
 )
 from picas.pool.base import Changes, Store, Written
@@ -36,12 +38,10 @@ PAGE = 500
 SPREAD = 5_000
 """Furthest row at which a pilot starts to look for work: reading gets slower with the distance."""
 
-EMPTY_TRIES = 5
-"""Looks at a view whose every row turns out to be taken, before it counts as empty."""
-
 Row = dict[str, Any]
 
-_FILLER = "￰"
+_LAST = "\U0010ffff"
+"""Sorts behind every other character: ``_all_docs`` goes by bytes."""
 
 
 class CouchStore(Store):
@@ -71,17 +71,26 @@ class CouchStore(Store):
         return True
 
     def create(self) -> bool:
-        made = True
-        try:
-            self._session.json(f"making the database {self.url}", "PUT", self._path)
-        except Conflict:
-            made = False
+        made = not self.exists() and self._make()
         monitor = MONITOR.document()
         if self.read([monitor["_id"]]) == [None]:
             for written in self.write([monitor]):
                 if written.error is not None:
                     raise written.error
         return made
+
+    def _make(self) -> bool:
+        try:
+            self._session.json(f"making the database {self.url}", "PUT", self._path)
+        except Conflict:
+            return False
+        except Unauthorized as error:
+            # CouchDB says 401 to users whose password is right, too.
+            raise Forbidden(
+                f"there is no database at {self.url}, and only an administrator of the server "
+                "may make it; ask one, or check the name"
+            ) from error
+        return True
 
     def version(self) -> str:
         answer = self._session.json("asking for the version", "GET", "/")
@@ -94,9 +103,15 @@ class CouchStore(Store):
         self._session.close()
 
     def _ask(self, operation: str, method: str, path: str, **more: Any) -> Any:
-        """A request about this database; a missing database is told from a missing document."""
-        try:
+        """A request about this database."""
+        with self._in_database():
             return self._session.json(operation, method, self._path + path, **more)
+
+    @contextmanager
+    def _in_database(self) -> Iterator[None]:
+        """Tell a missing database from a missing document."""
+        try:
+            yield
         except NotFound as error:
             if "Database does not exist" in str(error) or "no_db_file" in str(error):
                 raise PoolMissing(
@@ -134,8 +149,9 @@ class CouchStore(Store):
         body = b'{"docs":[' + b",".join(encoded) + b"]}"
         try:
             answer = self._ask(f"writing {len(docs)} documents", "POST", "/_bulk_docs", body=body)
-        except (TooLarge, Refused) as error:
-            # One document spoils a request, of which nothing is written: find out which.
+        except (TooLarge, Refused, Conflict) as error:
+            # One document spoils a request, of which nothing is written: find out which. (It is
+            # too large, or keeps an attachment that is gone, which CouchDB answers with 412.)
             if len(docs) == 1:
                 return [Written(docs[0]["_id"], None, self._too_large(docs[0], encoded[0], error))]
             half = len(docs) // 2
@@ -164,7 +180,7 @@ class CouchStore(Store):
         )
 
     def ids(self, prefix: str, limit: int) -> list[str]:
-        query = {"startkey": _json(prefix), "endkey": _json(prefix + _FILLER), "limit": limit}
+        query = {"startkey": _json(prefix), "endkey": _json(prefix + _LAST), "limit": limit}
         answer = self._ask("looking up ids", "GET", "/_all_docs", query=query)
         return [row["id"] for row in answer["rows"]]
 
@@ -174,19 +190,19 @@ class CouchStore(Store):
         """Walk through the view from a place of this pilot's own, so that pilots seldom meet.
 
         The index is read as it stands (``update=lazy``); rows that went stale are sorted out by
-        their documents. Only when nothing is left behind that place is it brought up to date.
+        their documents. Only when nothing is left behind that place is it brought up to date, and
+        then walked through to its end: a view is empty when none of its rows is free.
         """
         cursor = self._cursors.pop(view, None)
         for start in (cursor, None) if cursor else (None,):
             rows = self._page(view, limit, start, update="lazy", spread=True)
             if free := self._free(view, rows):
                 return free
-        for _ in range(EMPTY_TRIES):
-            rows = self._page(view, limit, None, update="true")
-            if not rows:
-                return []
+        rows = self._page(view, limit, None, update="true")
+        while rows:
             if free := self._free(view, rows):
-                return free
+                return free[:limit]
+            rows = self._page(view, max(limit, READ_DOCUMENTS), rows[-1], update="true")
         return []
 
     def _free(self, view: str, rows: list[Row]) -> list[Document]:
@@ -268,17 +284,20 @@ class CouchStore(Store):
     # --- attachments and changes ---------------------------------------------------------------
 
     def read_attachment(self, doc_id: str, name: str) -> Iterator[bytes]:
-        path = f"{self._path}/{_quoted(doc_id)}/{quote(name, safe='')}"
+        path = f"{self._path}/{_quoted(doc_id)}/{_segment(name)}"
         try:
-            return self._session.download(f"reading the attachment {name!r}", path)
+            with self._in_database():
+                return self._session.download(f"reading the attachment {name!r}", path)
+        except PoolMissing:
+            raise
         except NotFound as error:
             raise TokenMissing(f"{doc_id!r} has no attachment {name!r} in {self.url}") from error
 
     def attach(self, doc_id: str, rev: str, name: str, file: Path) -> str:
-        with file.open("rb") as stream:
+        with file.open("rb") as stream, self._in_database():
             answer = self._session.upload(
                 f"attaching {name!r} to {doc_id!r}",
-                f"{self._path}/{_quoted(doc_id)}/{quote(name, safe='')}",
+                f"{self._path}/{_quoted(doc_id)}/{_segment(name)}",
                 stream,
                 file.stat().st_size,
                 content_type(name),
@@ -316,8 +335,13 @@ def _json(value: object) -> str:
 
 def _quoted(doc_id: str) -> str:
     if doc_id.startswith("_design/"):
-        return "_design/" + quote(doc_id.removeprefix("_design/"), safe="")
-    return quote(doc_id, safe="")
+        return "_design/" + _segment(doc_id.removeprefix("_design/"))
+    return _segment(doc_id)
+
+
+def _segment(text: str) -> str:
+    """A text as one segment of a path; dots alone would be taken for folders."""
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
 def _first_ok(revisions: list[dict[str, Any]]) -> Document | None:

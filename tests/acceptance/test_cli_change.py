@@ -1,0 +1,210 @@
+"""``picas reset`` and ``picas delete``: which tokens, after which question, and what is said."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.acceptance.cli import answer_picas, fresh_pool, run_picas
+
+from picas import token
+from picas.pool import Pool, Settlement, connect
+from picas.token import Document, Holder, Outcome, State
+
+IDS = ("aa-done", "ab-error", "ac-locked", "ad-todo")
+EXIT_CODES = {"aa-done": 0, "ab-error": 3}
+
+
+@pytest.fixture(params=["embedded", "couchdb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A pool of each kind, with one token in each state."""
+    url = fresh_pool(request, request.param, tmp_path)
+    _fill(url)
+    return url
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder whose embedded pool has one token in each state."""
+    _fill(fresh_pool(request, "embedded", tmp_path))
+    return tmp_path
+
+
+def _fill(url: str) -> None:
+    with connect(url, create=False) as pool:
+        _add(pool, *IDS[:3])
+        holder = Holder("pilot_here", "here")
+        locked = {doc["_id"]: doc for doc in pool.claim("Monitor/todo", 3, holder)}
+        now = time.time()
+        pool.settle(
+            [
+                Settlement(locked[i], Outcome(code, now, now, f"exit code {code}", 0.0))
+                for i, code in EXIT_CODES.items()
+            ]
+        )
+        _add(pool, IDS[3])
+
+
+def _add(pool: Pool, *ids: str) -> None:
+    list(pool.push(token.new({"input": "true"}, doc_id) for doc_id in ids))
+
+
+def docs(url: str) -> dict[str, Document]:
+    """The tokens of a pool, by id."""
+    with connect(url, create=False) as pool:
+        return {doc["_id"]: doc for doc in pool.store.read(IDS) if doc is not None}
+
+
+def states(url: str) -> dict[str, State | None]:
+    """The state of each token of a pool, by the beginning of its id."""
+    return {name[:2]: token.state(doc) for name, doc in docs(url).items()}
+
+
+def local(folder: Path) -> str:
+    """The embedded pool that commands use in a folder."""
+    return f"sqlite:///{folder}/picas.db"
+
+
+def test_reset_a_view(url: str, tmp_path: Path) -> None:
+    """A failed token is todo again, with its history and one more scrub; the others stay."""
+    done = run_picas("reset", "Monitor/error", "--yes", "--pool", url, cwd=tmp_path, check=0)
+    assert done.stdout == "reset 1 token of Monitor/error\n"
+    doc = docs(url)["ab-error"]
+    assert token.state(doc) is State.TODO
+    assert doc["scrub_count"] == 1
+    assert [attempt["exit_code"] for attempt in doc["attempts"]] == [3]
+    assert list(states(url).values()) == [State.DONE, State.TODO, State.LOCKED, State.TODO]
+
+
+def test_delete_views_and_ids(url: str, tmp_path: Path) -> None:
+    """Views (by their short name too) and parts of ids, several in one command."""
+    args = ("delete", "done", "Monitor/error", "ad", "--yes", "--pool", url)
+    done = run_picas(*args, cwd=tmp_path, check=0)
+    assert done.stdout == "deleted 3 tokens of Monitor/done, Monitor/error, ad-todo\n"
+    assert states(url) == {"ac": State.LOCKED}
+
+
+def test_reset_what_was_locked_long_ago(url: str, tmp_path: Path) -> None:
+    """--locked-for takes only tokens that were claimed that long ago; the others are told."""
+    args = ("reset", "locked", "--yes", "--pool", url)
+    soon = run_picas(*args, "--locked-for", "24h", cwd=tmp_path, check=0)
+    assert soon.stdout == (
+        "reset 0 tokens of Monitor/locked\nleft alone 1 token: claimed later than that\n"
+    )
+    with connect(url) as pool:
+        (doc,) = pool.store.read(["ac-locked"])
+        assert doc is not None
+        pool.store.write([{**doc, "lock": doc["lock"] - 25 * 3600}])
+    late = run_picas(*args, "--locked-for", "24h", cwd=tmp_path, check=0)
+    assert late.stdout == "reset 1 token of Monitor/locked\n"
+    assert states(url)["ac"] is State.TODO
+
+
+def test_a_token_that_is_todo_is_left_alone(folder: Path) -> None:
+    """All of a view of all tokens is reset, but for the one that needs it not."""
+    done = run_picas("reset", "Monitor/overview_total", "--yes", cwd=folder, check=0)
+    assert done.stdout == (
+        "reset 3 tokens of Monitor/overview_total\nleft alone 1 token: todo already\n"
+    )
+    assert set(states(local(folder)).values()) == {State.TODO}
+    assert docs(local(folder))["ad-todo"]["scrub_count"] == 0
+
+
+def test_an_empty_view_is_no_failure(folder: Path) -> None:
+    """Nothing to do is done without a question."""
+    run_picas("delete", "error", "--yes", cwd=folder, check=0)
+    assert run_picas("delete", "error", cwd=folder, check=0).stdout == (
+        "deleted 0 tokens of Monitor/error\n"
+    )
+    assert run_picas("reset", "error", cwd=folder, check=0).stdout == (
+        "reset 0 tokens of Monitor/error\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["reset", "delete"])
+def test_nobody_to_ask(command: str, folder: Path) -> None:
+    """Without a terminal and without --yes nothing is changed; the message names --yes."""
+    before = docs(local(folder))
+    done = run_picas(command, "error", cwd=folder, check=2)
+    assert "add --yes" in done.stderr
+    assert docs(local(folder)) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "question"),
+    [
+        ("reset", "Reset 1 token of Monitor/locked to todo? One of them is locked"),
+        ("delete", "Delete 1 token of Monitor/locked, logs included, for good? One of them"),
+    ],
+)
+def test_the_question(command: str, question: str, folder: Path) -> None:
+    """It tells how many and warns of what pilots run; no leaves all as it is, yes does it."""
+    before = docs(local(folder))
+    refused = answer_picas(command, "locked", cwd=folder, answer="n\n")
+    assert question in refused.stdout
+    assert "result is" in refused.stdout
+    assert refused.returncode != 0
+    assert docs(local(folder)) == before
+    assert answer_picas(command, "locked", cwd=folder, answer="y\n").returncode == 0
+    assert states(local(folder)).get("ac") is not State.LOCKED
+
+
+def test_a_question_without_locked_tokens(folder: Path) -> None:
+    """Where nothing is locked nothing is said of it."""
+    done = answer_picas("reset", "error", "done", cwd=folder, answer="y\n")
+    assert "Reset 2 tokens of Monitor/error, Monitor/done to todo? [y/N]" in done.stdout
+
+
+def test_the_name_of_a_token_goes_first(folder: Path) -> None:
+    """A token may be called as a view is: then the token is meant."""
+    with connect(local(folder)) as pool:
+        _add(pool, "error", "Monitor/done")
+    done = run_picas("delete", "error", "Monitor/done", "--yes", cwd=folder, check=0)
+    assert done.stdout == "deleted 2 tokens of error, Monitor/done\n"
+    assert len(docs(local(folder))) == 4
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("nothing", "no token 'nothing'"),
+        ("a", "'a' fits several tokens"),
+        ("", "no token ''"),
+        ("Monitor/doing", "no view 'Monitor/doing'"),
+        ("Other/todo", "no view 'Other/todo'"),
+        ("pilot_x", "'pilot_x' is in the pool, but it is no token"),
+    ],
+)
+def test_names_that_fit_nothing(what: str, told: str, folder: Path) -> None:
+    """A name that fits no token or view, or several, changes nothing, also beside a good one."""
+    with connect(local(folder)) as pool:
+        pool.save_pilot({"_id": "pilot_x", "type": "pilot"})
+    before = docs(local(folder))
+    done = run_picas("delete", "done", what, "--yes", cwd=folder, check=5)
+    assert told in done.stderr
+    assert docs(local(folder)) == before
+
+
+def test_wrong_options(folder: Path) -> None:
+    """No argument, and a time that is none, are usage errors."""
+    run_picas("reset", cwd=folder, check=2)
+    run_picas("delete", "--yes", cwd=folder, check=2)
+    done = run_picas("reset", "locked", "--locked-for", "soon", cwd=folder, check=2)
+    assert "no duration" in done.stderr
+
+
+def test_a_missing_pool(tmp_path: Path) -> None:
+    """Nothing is made: the message names the pool."""
+    done = run_picas("delete", "done", "--yes", cwd=tmp_path, check=5)
+    assert "there is no pool at sqlite:///picas.db" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_a_chunk(tmp_path: Path) -> None:
+    """A view that shrinks while it is read is reset, then deleted, to its end."""
+    run_picas("push", cwd=tmp_path, input="".join(f"{i}\n" for i in range(1_200)), check=0)
+    with connect(local(tmp_path)) as pool:
+        assert len(pool.claim("Monitor/todo", 1_200, Holder("pilot_here", "here"))) == 1_200
+    done = run_picas("reset", "locked", "--yes", cwd=tmp_path, check=0)
+    assert done.stdout == "reset 1,200 tokens of Monitor/locked\n"
+    done = run_picas("delete", "todo", "--yes", cwd=tmp_path, check=0)
+    assert done.stdout == "deleted 1,200 tokens of Monitor/todo\n"

@@ -1,0 +1,27 @@
+"""The classic PiCaS client, as a peer: installed into an environment of its own."""
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+ENVIRONMENT = Path(__file__).parents[1] / ".venv-classic"
+PACKAGES = ("picas==1.1.2", "couchdb==1.2", "setuptools<81")
+
+
+@cache
+def classic_python() -> str | None:
+    """The Python that has the classic client; None where it cannot be installed."""
+    python = ENVIRONMENT / "bin" / "python"
+    ready = ENVIRONMENT / "ready"
+    if not ready.exists():
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True, timeout=120
+            )
+            install = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES]
+            subprocess.run(install, check=True, timeout=300)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        ready.touch()
+    return str(python)

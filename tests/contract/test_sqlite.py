@@ -1,0 +1,259 @@
+"""What only a file has: processes that share it or are killed, wrong files, missing folders."""
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from picas import token
+from picas.conditions import parse
+from picas.errors import Forbidden, PoolMissing, ServerError, Unsupported
+from picas.pool import Pool, connect
+from picas.token import State
+from picas.views import Design
+from tests.contract.support import TODO, claim_all, claim_one, content, fill, numbered, settle
+
+CLAIMER = """
+import sys
+from picas.pool import Settlement, connect
+from picas.token import Holder, Outcome
+
+url, name = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+with connect(url) as pool:
+    while docs := pool.claim("Monitor/todo", 3, Holder(name, "host")):
+        done = Outcome(0, 1.0, 2.0, "exit code 0", 1.0)
+        print(*(v.value for v in pool.settle([Settlement(d, done) for d in docs])), flush=False)
+        print(*("id:" + d["_id"] for d in docs), flush=False)
+"""
+
+WRITER = """
+import sys
+from picas import token
+from picas.pool import Settlement, connect
+from picas.token import Holder, Outcome
+
+with connect(sys.argv[1]) as pool:
+    print("ready", flush=True)
+    n = 0
+    while True:
+        n += 1
+        list(pool.push(token.new({"note": "x" * 2000}, f"{sys.argv[2]}-{n}-{i}") for i in range(20)))
+        docs = pool.claim("Monitor/todo", 10, Holder("pilot", "host"))
+        done = Outcome(0, 1.0, 2.0, "exit code 0", 1.0)
+        pool.settle([Settlement(d, done, files={"log": b"y" * 5000}) for d in docs])
+"""
+
+
+def start(script: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Run a script in a Python process of its own; it says ``ready`` when it is."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Where an embedded pool may be made."""
+    return f"sqlite:///{tmp_path / 'pool.db'}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The file of that pool."""
+    return tmp_path / "pool.db"
+
+
+def test_processes_share_out_the_tokens(pool: Pool, url: str) -> None:
+    """Several real processes at once get and settle every token exactly once."""
+    ids = fill(pool, *numbered(300))
+    processes = [start(CLAIMER, url, f"pilot_{n}") for n in range(3)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    words = [w for process in processes for w in process.communicate(timeout=60)[0].split()]
+    assert [p.returncode for p in processes] == [0, 0, 0]
+    assert Counter(w[3:] for w in words if w.startswith("id:")) == Counter(ids)
+    assert words.count("recorded") == 300
+    assert pool.counts()[State.DONE] == 300
+
+
+def test_processes_that_make_the_same_pool(url: str) -> None:
+    """Pilots that start together on a pool that is not there yet all find one."""
+    processes = [start(CLAIMER, url, f"pilot_{n}") for n in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [p.returncode for p in processes] == [0] * 4
+    with connect(url, create=False) as pool:
+        assert "Monitor" in pool.designs()
+
+
+def test_killed_while_writing(pool: Pool, url: str, file: Path) -> None:
+    """Processes killed at any moment leave a pool that is whole and can be worked on."""
+    for round_ in range(3):
+        writers = [start(WRITER, url, f"{round_}{n}") for n in range(2)]
+        seq = pool.changes(None, timeout=0).seq
+        for _ in range(5 + round_ * 3):
+            seq = pool.changes(seq, timeout=10).seq
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+        for writer in writers:
+            writer.communicate()
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    counts = pool.counts()
+    docs = {state: list(pool.find(f"Monitor/{state.value}")) for state in State}
+    assert {state: len(found) for state, found in docs.items()} == counts
+    assert sum(counts.values()) % 20 == 0, "a bulk write was applied in part"
+    for doc in docs[State.DONE]:
+        assert content(pool, doc["_id"], "log") == b"y" * 5000
+        assert len(token.attempts(doc)) == 1
+    assert counts[State.DONE]
+    assert len(claim_all(pool)) == counts[State.TODO]
+
+
+def test_reopened_pool_has_everything(url: str, tmp_path: Path) -> None:
+    """What was written is there after closing, and the log files of SQLite are gone."""
+    with connect(url) as pool:
+        fill(pool, "a", "b")
+        settle(pool, claim_one(pool), files={"log": b"text"})
+    assert [f.name for f in tmp_path.glob("pool*")] == ["pool.db"]
+    with connect(url, create=False) as pool:
+        (doc,) = pool.find("Monitor/done")
+        assert content(pool, doc["_id"], "log") == b"text"
+        assert pool.counts()[State.TODO] == 1
+
+
+def test_half_made_pool_is_finished(url: str, file: Path) -> None:
+    """A file left by a process that died while it made the pool becomes one."""
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    with connect(url) as pool:
+        fill(pool, "a")
+        assert pool.counts()[State.TODO] == 1
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_file_of_something_else(url: str, file: Path, create: bool) -> None:
+    """A file that is no database is told, named, and left as it is."""
+    text = "these are my notes\n" * 100
+    file.write_text(text)
+    with pytest.raises(Unsupported, match=r"pool\.db.*other file"):
+        connect(url, create=create).counts()
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_database_of_something_else(url: str, file: Path, create: bool) -> None:
+    """Another program's SQLite file is not taken for a pool, and gets no tables of ours."""
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("CREATE TABLE mine (x)")
+    with pytest.raises(Unsupported, match=r"pool\.db"):
+        connect(url, create=create).counts()
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+
+
+def test_pool_of_a_later_version(pool: Pool, url: str, file: Path) -> None:
+    """A layout that this version does not know is refused, not guessed at."""
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(Unsupported, match="layout 99"):
+        connect(url).counts()
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    """A folder that is not there is named."""
+    with pytest.raises(PoolMissing, match="no folder .*none"):
+        connect(f"sqlite:///{tmp_path}/none/pool.db")
+
+
+def test_folder_instead_of_a_file(tmp_path: Path) -> None:
+    """A folder is no pool."""
+    with pytest.raises(ServerError, match="unable to open"):
+        connect(f"sqlite:///{tmp_path}")
+
+
+def test_damaged_file(url: str, file: Path) -> None:
+    """A file whose pages were overwritten is an error of ours, not of the library."""
+    with connect(url) as pool:
+        fill(pool, *numbered(300))
+    data = bytearray(file.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    file.write_bytes(data)
+    with connect(url, create=False) as pool, pytest.raises(ServerError, match=r"pool\.db"):
+        pool.claim(TODO, 1, token.Holder("pilot", "host"))
+
+
+@pytest.fixture
+def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for a while in which this process is an ordinary user."""
+    with tempfile.TemporaryDirectory(prefix="picas-test-") as name:
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o777)
+        monkeypatch.setenv("XDG_CONFIG_HOME", name)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+
+
+def test_file_that_may_not_be_written(unprivileged: Path) -> None:
+    """A read-only pool can be looked at; writing says that it may not be written."""
+    file = unprivileged / "pool.db"
+    with connect(f"sqlite:///{file}") as pool:
+        fill(pool, "a")
+    file.chmod(stat.S_IRUSR)
+    with connect(f"sqlite:///{file}", create=False) as pool:
+        assert pool.counts()[State.TODO] == 1
+        with pytest.raises(Forbidden, match="permissions"):
+            list(pool.push([token.new({}, "b")]))
+
+
+def test_folder_that_may_not_be_written(unprivileged: Path) -> None:
+    """Where no file can be made, the folder is the thing to check."""
+    folder = unprivileged / "folder"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(ServerError, match="folder"):
+        connect(f"sqlite:///{folder}/pool.db")
+
+
+def test_removed_under_a_running_pilot(pool: Pool, file: Path) -> None:
+    """A thread that comes to a pool whose file was removed is told that it is missing."""
+    fill(pool, "a")
+    file.rename(file.with_name("moved"))
+    pool.close()
+    with pytest.raises(PoolMissing):
+        pool.counts()
+
+
+def test_deleted_design_leaves_no_index(pool: Pool, file: Path) -> None:
+    """A design that was removed costs no more at each write."""
+    pool.add_design(Design("Own", parse("cores > 4")))
+    pool.remove_design("Own")
+    with closing(sqlite3.connect(file)) as db:
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master")]
+    assert not [name for name in names if name.startswith("view ")]
