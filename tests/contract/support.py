@@ -39,7 +39,7 @@ def fill(pool: Pool, *ids: str, **fields: Any) -> list[str]:
 
 
 def numbered(count: int) -> list[str]:
-    """Ids ``t0000``, ``t0001``, …"""
+    """Ids in order: ``t0000``, ``t0001`` and on."""
     return [f"t{n:04}" for n in range(count)]
 
 

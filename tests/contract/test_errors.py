@@ -82,7 +82,7 @@ def test_missing_database(server: CouchServer, tmp_path: Path) -> None:
         asked = [ask for _, ask in every_verb(pool)]
         asked.append(lambda: pool.store.attach("a", "1-a", "x", file))
         for ask in asked:
-            with pytest.raises(PoolMissing, match="none-such.*init"):
+            with pytest.raises(PoolMissing, match=r"none-such.*init"):
                 ask()
 
 

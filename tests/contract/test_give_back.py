@@ -10,7 +10,6 @@ from picas.jobid import JOB_ID_FIELDS
 from picas.pool import Pool, Verdict
 from picas.token import State
 from tests.contract.support import (
-    ANNA,
     BERT,
     TODO,
     claim_all,

@@ -27,7 +27,7 @@ def test_get_by_id_or_by_its_beginning(pool: Pool) -> None:
     fill(pool, "sample", "sample-1", "other-1")
     assert pool.get("sample")["_id"] == "sample"
     assert pool.get("oth")["_id"] == "other-1"
-    with pytest.raises(TokenMissing, match="several.*sample-1"):
+    with pytest.raises(TokenMissing, match=r"several.*sample-1"):
         pool.get("samp")
     for nobody in ("zzz", "", "Sample"):
         with pytest.raises(TokenMissing):

@@ -97,9 +97,7 @@ def test_lost_reply_adds_once_and_says_added(pool: Pool) -> None:
     assert pool.get("a")["_rev"].startswith("1-")
 
 
-def test_lost_reply_beside_tokens_of_before(
-    pool: Pool, join: Callable[[], Pool]
-) -> None:
+def test_lost_reply_beside_tokens_of_before(pool: Pool, join: Callable[[], Pool]) -> None:
     """After a lost reply, a token that others have worked on is still told as present."""
     fill(pool, "a")
     edit(join(), "a", note="seen")

@@ -12,9 +12,7 @@ from picas.jobid import JOB_ID_FIELDS
 from picas.pool import Pool, Settlement, Verdict
 from picas.token import MAX_ATTEMPTS, State
 from tests.contract.support import (
-    ANNA,
     BERT,
-    TODO,
     claim_all,
     claim_one,
     edit,
@@ -170,9 +168,7 @@ def test_attachment_removed_meanwhile(pool: Pool, join: Callable[[], Pool]) -> N
 def test_lost_reply_then_again_is_recorded_once(pool: Pool, again: bool) -> None:
     """After a lost reply the same results are sent again, and recognised."""
     fill(pool, "a", "b")
-    results = [
-        Settlement(d, outcome(1), again, {"log": b"text"}) for d in claim_all(pool)
-    ]
+    results = [Settlement(d, outcome(1), again, {"log": b"text"}) for d in claim_all(pool)]
     lose_reply(pool)
     with pytest.raises(PoolUnreachable):
         pool.settle(results)
@@ -203,7 +199,14 @@ def test_same_result_twice_in_one_call(pool: Pool) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"x": math.nan}, {"_x": 1}, {"_rev": "1-0"}, {"x": {1}}, {"x": "\udcff"}, {"x": "y" * 9_000_000}],
+    [
+        {"x": math.nan},
+        {"_x": 1},
+        {"_rev": "1-0"},
+        {"x": {1}},
+        {"x": "\udcff"},
+        {"x": "y" * 9_000_000},
+    ],
     ids=["NaN", "underscore", "revision", "set", "surrogate", "too large"],
 )
 def test_fields_that_cannot_be_stored(pool: Pool, fields: dict[str, object]) -> None:

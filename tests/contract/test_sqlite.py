@@ -48,7 +48,8 @@ with connect(sys.argv[1]) as pool:
     n = 0
     while True:
         n += 1
-        list(pool.push(token.new({"note": "x" * 2000}, f"{sys.argv[2]}-{n}-{i}") for i in range(20)))
+        ids = [f"{sys.argv[2]}-{n}-{i}" for i in range(20)]
+        list(pool.push(token.new({"note": "x" * 2000}, i) for i in ids))
         docs = pool.claim("Monitor/todo", 10, Holder("pilot", "host"))
         done = Outcome(0, 1.0, 2.0, "exit code 0", 1.0)
         pool.settle([Settlement(d, done, files={"log": b"y" * 5000}) for d in docs])
@@ -185,7 +186,7 @@ def test_pool_of_a_later_version(pool: Pool, url: str, file: Path) -> None:
 
 def test_missing_folder(tmp_path: Path) -> None:
     """A folder that is not there is named."""
-    with pytest.raises(PoolMissing, match="no folder .*none"):
+    with pytest.raises(PoolMissing, match=r"no folder .*none"):
         connect(f"sqlite:///{tmp_path}/none/pool.db")
 
 

@@ -43,7 +43,7 @@ class Screen(logging.Handler):
         top = logging.getLogger("picas")
         top.setLevel(logging.INFO if verbose else logging.WARNING)
         top.addHandler(self)
-        log.setLevel(logging.INFO)
+        logging.getLogger(SAYING).setLevel(logging.INFO)  # and so our progress below it
 
     def __enter__(self) -> "Screen":
         return self

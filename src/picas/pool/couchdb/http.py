@@ -114,9 +114,7 @@ class Session:
         for wait in islice(delays(0.2, 5.0), tries):
             try:
                 answer = self._send(operation, method, path, query, data, timeout)
-                if not answer.data and method != "HEAD":
-                    raise PoolUnreachable(f"{operation}: no answer from {self.base}: empty")
-                return None if not answer.data else _parsed(operation, answer.data)
+                return _parsed(operation, self.base, answer.data)
             except (PoolUnreachable, ServerError) as error:
                 problem = error
                 tries -= 1
@@ -138,6 +136,7 @@ class Session:
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
         return _parsed(
             operation,
+            self.base,
             self._send(operation, "PUT", path, query, stream, READ_SECONDS, headers).data,
         )
 
@@ -267,7 +266,9 @@ def _manager(base: str, ca_file: Path | None) -> urllib3.PoolManager:
     return urllib3.PoolManager(**settings)
 
 
-def _parsed(operation: str, data: bytes) -> Any:
+def _parsed(operation: str, base: str, data: bytes) -> Any:
+    if not data:
+        raise PoolUnreachable(f"{operation}: no answer from {base}: it broke off")
     try:
         return json.loads(data)
     except ValueError as error:
