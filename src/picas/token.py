@@ -333,11 +333,21 @@ def _without_job(doc: Document) -> Document:
 
 def _not_json(value: Any, path: str = "") -> str | None:
     """Say what in a value JSON cannot hold, and where; None if all of it can."""
-    if isinstance(value, Mapping):
+    if value is None or isinstance(value, bool | int):
+        return None
+    if isinstance(value, str):
+        if value.isascii() or not _SURROGATE.search(value):
+            return None
+        return f"the field {path} holds half a character (a lone surrogate), which is not UTF-8"
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return None
+        return f"the field {path} is {value}, which JSON cannot hold; use null or a text"
+    if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):
                 return f"the name {name!r} in {path or 'the document'} is not a text"
-            if _has_surrogate(name):
+            if _SURROGATE.search(name):
                 return f"the name {name!r} holds half a character (a lone surrogate)"
             if (bad := _not_json(inner, f"{path}.{name}" if path else name)) is not None:
                 return bad
@@ -347,17 +357,7 @@ def _not_json(value: Any, path: str = "") -> str | None:
             if (bad := _not_json(inner, f"{path}[{index}]")) is not None:
                 return bad
         return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"the field {path} is {value}, which JSON cannot hold; use null or a text"
-    if isinstance(value, str) and _has_surrogate(value):
-        return f"the field {path} holds half a character (a lone surrogate), which is not UTF-8"
-    if value is None or isinstance(value, str | int | float):
-        return None
     return f"the field {path} is a {type(value).__name__}, which JSON cannot hold"
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _js_number(value: Any) -> float:
@@ -391,6 +391,8 @@ def _js_parse_int(value: Any) -> float:
     digits = re.match(r"[+-]?[0-9]+", text)
     return float(digits[0]) if digits else math.nan
 
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _JS_SPACE = (
     "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"

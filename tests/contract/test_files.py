@@ -23,7 +23,8 @@ def test_small_and_large_file(pool: Pool, tmp_path: Path, name: str) -> None:
     fill(pool, "a")
     large = tmp_path / "large"
     large.write_bytes(os.urandom(INLINE_LIMIT + 1))
-    files = {name: bytes(range(256)), f"large {name}": large, "empty": b""}
+    files: dict[str, bytes | Path] = {name: bytes(range(256)), f"large {name}": large}
+    files["empty"] = b""
     assert settle(pool, claim_one(pool), files=files) is Verdict.RECORDED
     assert content(pool, "a", name) == bytes(range(256))
     assert content(pool, "a", f"large {name}") == large.read_bytes()
@@ -144,7 +145,7 @@ def test_logs_of_earlier_attempts_are_kept(pool: Pool) -> None:
 def test_large_logs_of_earlier_attempts_are_kept(pool: Pool, tmp_path: Path) -> None:
     """A log of many megabytes is kept as well, and does not spoil the next result."""
     fill(pool, "a")
-    texts = [os.urandom(1 << 20) * 12 for _ in range(2)]
+    texts = [os.urandom(1 << 20) * 3 for _ in range(2)]
     file = tmp_path / "log"
     for text in texts:
         file.write_bytes(text)
@@ -203,7 +204,7 @@ def test_file_that_is_too_large(pool: Pool, tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.write_bytes(b"x" * (INLINE_LIMIT + 1))
 
-    def refuse(*_: object) -> str:
+    def refuse(doc_id: str, rev: str, name: str, file: Path) -> str:
         raise TooLarge("no file of that size")
 
     pool.store.attach = refuse  # type: ignore[method-assign]

@@ -184,8 +184,15 @@ def test_store_behaves_like_the_model(
         server: CouchServer = request.getfixturevalue(store)
         url = server.database_url(server.new_database())
     with two_pools(url) as (first, second):
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
-            lambda: Machine(first, second),
+
+        class OnThisStore(Machine):
+            """The machine, at work on these two."""
+
+            def __init__(self) -> None:
+                super().__init__(first, second)
+
+        run_state_machine_as_test(
+            OnThisStore,
             settings=settings(
                 max_examples=EXAMPLES[store],
                 stateful_step_count=25,

@@ -4,7 +4,6 @@ from email.utils import formatdate
 
 import pytest
 
-from picas.pool.couchdb import http
 from picas.pool.couchdb.http import Clock
 
 
@@ -64,7 +63,7 @@ def test_odd_headers_are_ignored(header: str | None) -> None:
 
 def test_now_is_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time told is this host's plus the offset; before any answer, this host's."""
-    monkeypatch.setattr(http.time, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr("picas.pool.couchdb.http.time.time", lambda: 1_000_000.0)
     clock = Clock()
     assert clock.now() == 1_000_000.0
     observe(clock, 1_000_000.0, 300.0)

@@ -9,8 +9,8 @@ import click
 
 from picas import token
 from picas.cli import common
+from picas.cli.meter import Meter
 from picas.cli.params import Duration
-from picas.cli.push import Meter
 from picas.errors import TokenMissing
 from picas.pool import Pool
 from picas.token import Document, State

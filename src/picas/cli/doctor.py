@@ -98,12 +98,12 @@ def _findings(check: Check, subject: Subject) -> Iterator[Finding]:
 def _print(result: Result) -> None:
     console = common.console()
     for finding in result.findings:
-        line = Text(f"{finding.status:8} ", style=_STYLES[finding.status])
-        line.append(f"{result.check:{_NAME_WIDTH}}  {finding.text}", style="default")
+        line = Text().append(f"{finding.status:8} ", style=_STYLES[finding.status])
+        line.append(f"{result.check:{_NAME_WIDTH}}  {finding.text}")
         console.print(line, soft_wrap=True)
         if finding.advice:
             console.print(
-                f"{'':{_NAME_WIDTH + 11}}→ {finding.advice}", soft_wrap=True, markup=False
+                f"{'':{_NAME_WIDTH + 11}}-> {finding.advice}", soft_wrap=True, markup=False
             )
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from picas.cli import common
-from picas.cli.push import Meter
+from picas.cli.meter import Meter
 from picas.errors import InputError
 from picas.pool import Pool
 from picas.token import Document

@@ -1,5 +1,6 @@
 """What can be done with the tokens of a pool: the meaning, once, over every store."""
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from picas.views import Design
 
 CHUNK = 500
 """Documents a bulk write: what CouchDB takes fastest (docs/explanation/measurements.md)."""
+
+CHUNK_BYTES = 4_000_000
+"""Bytes of JSON after which a push sends what it has: keeps memory flat with large tokens."""
 
 PILOT_PREFIX = "pilot_"
 """How the ids of pilots' own documents begin."""
@@ -85,10 +89,16 @@ class Pool:
             InputError: A document is no token; nothing of its chunk was pushed.
             PoolUnreachable: The pool did not answer for about a minute.
         """
-        source = iter(docs)
-        while chunk := list(islice(source, CHUNK)):
-            for doc in chunk:
-                token.check(doc)
+        chunk: list[Document] = []
+        size = 0
+        for doc in docs:
+            token.check(doc)
+            chunk.append(doc)
+            size += len(json.dumps(doc))
+            if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+                yield from self._push_chunk(chunk)
+                chunk, size = [], 0
+        if chunk:
             yield from self._push_chunk(chunk)
 
     def _push_chunk(self, chunk: list[Document]) -> Iterator[Pushed]:
