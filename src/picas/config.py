@@ -107,7 +107,7 @@ class Settings:
         pool: Where it is, without user and password.
         username: None for an embedded pool, or where none was found.
         password: Likewise.
-        ca_file: Certificates to trust besides the system's.
+        ca_file: Certificates to trust instead of the system's.
         sources: Where each of these came from: ``argument``, ``environment``, ``file …``,
             ``pool URL``, ``netrc …``, ``keyring``, ``default``; nothing for what was not found.
         warnings: Lines that a person should see.

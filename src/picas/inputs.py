@@ -25,8 +25,9 @@ from picas.errors import ConfigError, InputError
 from picas.jobid import JOB_ID_FIELDS
 from picas.token import Document
 
-MAX_TOKEN_BYTES = 8_000_000
-"""The longest line (or JSON object) taken. Source: CouchDB's default ``max_document_size``."""
+MAX_TOKEN_BYTES = 7_900_000
+"""The longest line (or JSON object) taken: CouchDB's default ``max_document_size`` of 8,000,000,
+less room for what runs write into a token."""
 
 MAX_ARRAY_BYTES = 256 * 1024 * 1024
 """The largest JSON array taken: unlike lines, it is held in memory as a whole."""

@@ -88,7 +88,7 @@ def test_pilots_that_are_told_to_stop_lose_nothing(url: str, tmp_path: Path) -> 
     folder = tmp_path / "work"
     folder.mkdir()
     with connect(url, create=True) as pool:
-        push(pool, 400, 'sleep 0.02; ')
+        push(pool, 400, "sleep 0.02; ")
         first = start_pilots(4, url, folder)
         while len(pool.pilots()) < 4:
             time.sleep(0.01)

@@ -25,7 +25,7 @@ from tests.contract.support import TODO, edit, outcome
 from tests.couchdb.server import CouchServer
 
 IDS = ["a", "b/c", "ü 😀", "d%25"]
-EXAMPLES = {"sqlite": 60, "couchdb": 5, "double": 25}
+EXAMPLES = {"sqlite": 60, "couchdb": 5, "double": 15}
 
 
 @dataclass

@@ -23,7 +23,7 @@ JSON = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abü", min_size=1), inner),
-    max_leaves=8,
+    max_leaves=5,
 )
 OWN_NAMES = st.text("xyzü", min_size=1, max_size=3)
 

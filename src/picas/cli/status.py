@@ -224,7 +224,7 @@ def _below(snapshot: Snapshot) -> list[Text]:
     fleet = snapshot.fleet
     lines = [Text(), Text(_pilots(fleet))]
     if fleet.lost:
-        text = f"{counted(fleet.lost, 'pilot')} gone without a word; the tokens come back"
+        text = f"{counted(fleet.lost, 'pilot')} gone without a word: picas reset locked --locked-for 1h"
         lines.append(Text(text, style="yellow"))
     for counts in snapshot.counts:
         pace = _pace(snapshot, counts)

@@ -221,7 +221,7 @@ class Pool:
 
     def _settle_bare(self, settlement: Settlement, why: Exception) -> Verdict:
         """Record that it ended, though its logs, files or fields cannot be stored."""
-        if not settlement.files and not settlement.outcome.fields:
+        if settlement.is_bare:
             raise why
         recorded = self.settle([settlement.bare(str(why))]) == [Verdict.RECORDED]
         return Verdict.BARE if recorded else Verdict.FENCED

@@ -38,12 +38,14 @@ class Settlement:
         outcome: How the attempt ended.
         again: Give the token back for another try (scrub) instead of closing it.
         files: Attachments to add: name to bytes, or to a file that is streamed.
+        is_bare: Made by `bare`: there is nothing left to leave out.
     """
 
     token: Document
     outcome: Outcome
     again: bool = False
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    is_bare: bool = False
 
     @property
     def lease(self) -> str:
@@ -88,7 +90,11 @@ class Settlement:
         message = f"logs and results were not stored: {why}"
         if on_disk:
             message += f"; see {', '.join(on_disk)} on the host"
-        return Settlement(self.token, replace(self.outcome, error=message, fields={}), self.again)
+        outcome = replace(self.outcome, error=message, fields={})
+        # A word in the logs' place, so that those of the attempt before are not taken for these.
+        logs = {token.log_name(self.token["_id"], stream) for stream in ("out", "err")}
+        files = {name: f"{message}\n".encode() for name in sorted(logs & self.files.keys())}
+        return Settlement(self.token, outcome, self.again, files, is_bare=True)
 
 
 def change_for(settlement: Settlement, attachments: Mapping[str, Any], now: float) -> Change:

@@ -7,6 +7,7 @@ the caller finds out (promise 3). A read is asked again a few times.
 
 import email.utils
 import json
+import re
 import ssl
 import time
 import urllib.request
@@ -291,5 +292,7 @@ def _unreachable(operation: str, base: str, error: Exception) -> PoolError:
     if isinstance(error, urllib3.exceptions.SSLError) or isinstance(cause, ssl.SSLError):
         advice = "; if the server has a certificate of its own authority, set ca_file"
         return PoolUnreachable(f"{operation}: no safe connection to {base}: {cause}{advice}")
-    text = str(cause).rpartition(": ")[2] if "Failed to establish" in str(cause) else str(cause)
+    # urllib3 names its own connection object first, which says nothing to a person.
+    text = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", str(cause))
+    text = text.removeprefix("Failed to establish a new connection: ")
     return PoolUnreachable(f"{operation}: no answer from {base}: {text}")
