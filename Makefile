@@ -6,6 +6,8 @@
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
+# The machine's own certificates: sites often have an authority of their own in front.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: help demo sync test lint bench docs clean
 .DEFAULT_GOAL := help

@@ -224,7 +224,8 @@ def _below(snapshot: Snapshot) -> list[Text]:
     fleet = snapshot.fleet
     lines = [Text(), Text(_pilots(fleet))]
     if fleet.lost:
-        text = f"{counted(fleet.lost, 'pilot')} gone without a word: picas reset locked --locked-for 1h"
+        what = counted(fleet.lost, "pilot")
+        text = f"{what} gone without a word: picas reset locked --locked-for 1h"
         lines.append(Text(text, style="yellow"))
     for counts in snapshot.counts:
         pace = _pace(snapshot, counts)
