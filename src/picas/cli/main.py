@@ -53,8 +53,6 @@ class Commands(click.Group):
             result: object = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Say no more, also not when the interpreter flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(PIPE_CLOSED) from None
         return result
 
@@ -77,7 +75,14 @@ def picas(ctx: click.Context, pool: str | None) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command and end the process with a documented status."""
-    sys.exit(_run(args))
+    status = _run(args)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Its reader is gone: say no more, also not when the interpreter flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)
 
 
 def _run(args: Sequence[str] | None) -> int:
