@@ -23,11 +23,7 @@ from typing import Any, BinaryIO, Self
 from picas import token
 from picas.errors import ConfigError, InputError
 from picas.jobid import JOB_ID_FIELDS
-from picas.token import Document
-
-MAX_TOKEN_BYTES = 7_900_000
-"""The longest line (or JSON object) taken: CouchDB's default ``max_document_size`` of 8,000,000,
-less room for what runs write into a token."""
+from picas.token import MAX_TOKEN_BYTES, Document
 
 MAX_ARRAY_BYTES = 256 * 1024 * 1024
 """The largest JSON array taken: unlike lines, it is held in memory as a whole."""

@@ -27,7 +27,7 @@ from picas.errors import TaskError
 from picas.proctree import adopt_orphans
 from picas.token import TIME_LIMIT_EXIT_CODE
 
-__all__ = ["EndedBy", "Finished", "Task", "adopt_orphans"]
+__all__ = ["EndedBy", "Environ", "Finished", "Task", "adopt_orphans"]
 
 CANNOT_EXECUTE: Final = 126
 """Exit code of a command that is there but cannot be executed, as a shell has it."""
@@ -73,6 +73,21 @@ class Finished:
     ended_by: EndedBy
 
 
+class Environ:
+    """Environment variables that many tasks share, encoded once rather than for each task.
+
+    Make one of the variables that stay the same, and give it to each task as its `base`.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.mark = variables.get(proctree.MARK)
+        self._encoded = _encoded(variables)
+
+    def plus(self, variables: Mapping[str, str]) -> dict[bytes, bytes]:
+        """All variables as the system takes them; those given here replace shared ones."""
+        return self._encoded | _encoded(variables)
+
+
 class _Asked(enum.IntEnum):
     """What `Task.stop` was called for; it only ever rises."""
 
@@ -88,7 +103,9 @@ class Task:
         argv: The program and its arguments; the program is looked up in ``PATH`` of `env`.
         out: File for standard output; made or emptied.
         err: File for standard error; made or emptied.
-        env: The whole environment; a mark is added (see `picas.proctree.MARK`).
+        env: The whole environment, or what differs from `base`; a mark is added (see
+            `picas.proctree.MARK`).
+        base: Variables shared with other tasks; none by default.
         cwd: Working directory; this process's own by default.
         time_limit: Seconds of wall-clock time; none by default.
         grace: Seconds between TERM and KILL.
@@ -101,6 +118,7 @@ class Task:
         out: Path,
         err: Path,
         env: Mapping[str, str],
+        base: Environ | None = None,
         cwd: Path | None = None,
         time_limit: float | None = None,
         grace: float = 10.0,
@@ -108,7 +126,8 @@ class Task:
         self._argv = list(argv)
         self._out, self._err = out, err
         self._mark = proctree.Mark()
-        self._env = self._mark.into(env)
+        self._env = self._mark.into(env, base.mark if base else None)
+        self._base = base
         self._cwd = cwd
         self._time_limit = time_limit
         self._grace = grace
@@ -159,17 +178,19 @@ class Task:
                     self._bell.ring()
 
     def _run(self, watch: "_Watch", bell: "_Bell") -> Finished:
-        with proctree.spawning():
-            child = self._start(watch)
-            if isinstance(child, Finished):
-                return child
-            tree = proctree.Tree(child.pid, self._mark)
+        tree = proctree.Tree(self._mark)
         try:
-            return self._attend(watch, child, tree, bell)
-        except BaseException:
-            tree.end(0, bell.wait)
-            child.poll()
-            raise
+            with proctree.spawning():
+                child = self._start(watch)
+                if isinstance(child, Finished):
+                    return child
+                tree.started(child.pid)
+            try:
+                return self._attend(watch, child, tree, bell)
+            except BaseException:
+                tree.end(0, bell.wait)
+                child.poll()
+                raise
         finally:
             tree.close()
 
@@ -233,7 +254,7 @@ class Task:
                 stdout=out,
                 stderr=err,
                 cwd=self._cwd,
-                env=self._env,
+                env=self._base.plus(self._env) if self._base else self._env,
                 start_new_session=True,
             )
         except ValueError as problem:
@@ -394,6 +415,10 @@ def _log_error(path: Path, problem: OSError) -> TaskError:
         f"cannot write the log {path}: {problem.strerror}; "
         "look at the space left, the quota and the permissions of its directory"
     )
+
+
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def _why(problem: OSError, program: str) -> str:

@@ -1,9 +1,10 @@
 """The processes of one task: which they are, and how to end all of them.
 
 A task's command may leave its process group, start a session of its own or fork twice. Its
-processes are found by the session it started in, by descent, and by a mark in the environment that
-is different for every task. `adopt_orphans` makes this process the one to which the kernel gives
-processes that lost their parent, so that none of them gets out of sight.
+processes are found by the session it started in, by descent, and by a mark that is different for
+every task. `adopt_orphans` makes this process the one to which the kernel gives processes that
+lost their parent, so that none of them gets out of sight. One without a mark is ended by the last
+of the tasks that may have started it.
 
 Without ``/proc`` (macOS) only the process group is known, and ended.
 """
@@ -35,6 +36,8 @@ _ENVIRON_TRIES: Final = 5
 _PAGE: Final = 4096
 _MAX_PASSES: Final = 1000
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_RLIMIT_LOCKS: Final = 10
+_NOBODY: Final = -2  # -1 is what a process shows while it is being reaped
 _KIBIBYTE: Final = 1 if sys.platform == "darwin" else 1024
 
 _random = random.Random()  # of our own: nobody seeds it, and it needs no system call
@@ -99,6 +102,7 @@ class _Adoption:
     def __init__(self) -> None:
         self.spawning = False
         self.trees: set[Tree] = set()
+        self.given_up: set[tuple[int, int]] = set()
         # By the kernel's numbering, the main thread has the number of the process.
         self._children = f"/proc/self/task/{os.getpid()}/children"
         self._list: int | None = None
@@ -166,16 +170,17 @@ _adoption = _Adoption()
 def adopt_orphans() -> None:
     """Have the kernel give this process every descendant that loses its parent.
 
-    Called once by the pilot, in a process whose other children stay in its own session: zombies
-    that appear among the main thread's children in a foreign session are reaped by tasks. Where
-    the system cannot do it (no Linux, no list of children in ``/proc``), nothing changes.
+    Called once by the pilot, in a process whose other children stay in its own session: what
+    appears among the main thread's children in a foreign session while tasks run is taken for
+    theirs, and ended or reaped. Where the system cannot do it (no Linux, no list of children in
+    ``/proc``), nothing changes.
     """
     _adoption.start()
 
 
 @contextmanager
 def spawning() -> Iterator[None]:
-    """A span in which the caller starts a command and makes its `Tree`.
+    """A span in which the caller starts a command and tells its `Tree`.
 
     Between the two, a child of the main thread looks like an orphan: nothing is reaped meanwhile.
     """
@@ -190,39 +195,69 @@ def spawning() -> Iterator[None]:
 
 
 class Mark:
-    """A task's mark in the environment of its processes."""
+    """A task's mark on its processes: in their environment, and in their limits.
+
+    The environment is easily lost (``env -i``, daemons that write their title over it). The limit
+    on file locks is not: children inherit it whatever they exec, and Linux has ignored it since
+    2.4.25. It is set when the command already runs, so what starts in that very moment lacks it.
+
+    Attributes:
+        made: Clock ticks since boot; none of the task's processes is older.
+    """
 
     def __init__(self) -> None:
-        self._nonce = f"{os.getpid():x}-{_random.getrandbits(64):016x}"
+        # Always 19 digits in decimal, so that it is not found inside another number.
+        self._limit = (1 << 61) | _random.getrandbits(61)
+        self._nonce = f"{os.getpid():x}-{self._limit:016x}"
+        self.made = _ticks()
 
-    def into(self, env: Mapping[str, str]) -> dict[str, str]:
-        """The environment with the mark in it; the mark of a task around this one stays."""
-        outer = env.get(MARK)
+    def into(self, env: Mapping[str, str], outer: str | None = None) -> dict[str, str]:
+        """The environment with the mark in it, behind the mark of a task around this one.
+
+        Args:
+            env: The environment.
+            outer: The mark around this one, if it is not in `env`.
+        """
+        outer = env.get(MARK, outer)
         return {**env, MARK: f"{outer}.{self._nonce}" if outer else self._nonce}
+
+    def onto(self, pid: int) -> None:
+        """Mark the limits of the command, of which its children inherit it."""
+        if sys.platform == "linux":
+            # Refused where the limit is lowered for good, or by a command of another user.
+            with suppress(OSError, ValueError):
+                resource.prlimit(pid, _RLIMIT_LOCKS, (self._limit, resource.RLIM_INFINITY))
 
     def on(self, process: Process) -> bool:
         """Tell whether a process carries the mark."""
+        if str(self._limit).encode() in _read(f"/proc/{process.pid}/limits"):
+            return True
         prefix, nonce = f"{MARK}=".encode(), self._nonce.encode()
         entries = _environ(process).split(b"\0")
         return any(entry.startswith(prefix) and nonce in entry for entry in entries)
 
 
 class Tree:
-    """All processes of a task.
+    """All processes of a task; made before its first one, lest that be taken for another's.
 
     Attributes:
         cpu: CPU seconds of its processes that lost their parent and were reaped here.
         memory: Bytes; the largest peak seen by `sample` or reported of a process reaped here.
     """
 
-    def __init__(self, leader: int, mark: Mark) -> None:
+    def __init__(self, mark: Mark) -> None:
         self.cpu = 0.0
         self.memory = 0
-        self._leader = leader
+        self._leader = _NOBODY
         self._mark = mark
         self._known: dict[int, int] = {}
         self._reaped_at: int | None = None
         _adoption.trees.add(self)
+
+    def started(self, leader: int) -> None:
+        """The task's first process runs."""
+        self._leader = leader
+        self._mark.onto(leader)
 
     def close(self) -> None:
         """The task is over."""
@@ -261,10 +296,26 @@ class Tree:
 
     def leftovers(self) -> bool:
         """Tell, cheaply, whether processes are left after the leader was reaped."""
-        return bool(self._marked_orphans()) or self._group_exists()
+        return bool(self._orphans()) or self._group_exists()
 
-    def _marked_orphans(self) -> list[Process]:
-        return [orphan for orphan in _adoption.orphans() if self._mark.on(orphan)]
+    def _orphans(self) -> list[Process]:
+        """The adopted processes that are this task's, by exclusion or by its mark."""
+        return [o for o in _adoption.orphans() if self._by_exclusion(o) or self._mark.on(o)]
+
+    def _by_exclusion(self, orphan: Process) -> bool:
+        """Tell whether no other running task can have started an orphan.
+
+        A leftover that another task may have started is left to that one: the last of those that
+        ran when it appeared ends it. Children of other code are in our own session; what an
+        earlier task could not end is not tried again by all that follow.
+        """
+        if orphan.session == os.getsid(0) or (orphan.pid, orphan.start) in _adoption.given_up:
+            return False
+        return [tree for tree in list(_adoption.trees) if tree.may_own(orphan)] == [self]
+
+    def may_own(self, orphan: Process) -> bool:
+        """Tell whether a process is young enough to be of this task."""
+        return orphan.start >= self._mark.made
 
     def living(self) -> list[Process]:
         """The task's processes that are alive, oldest first; reads all of ``/proc``."""
@@ -277,7 +328,7 @@ class Tree:
             children[process.parent].append(process)
         queue = [process for process in table.values() if self._belongs(process, table)]
         # A chain of processes that fork and exit gets past a table, but not past the list.
-        queue += self._marked_orphans()
+        queue += self._orphans()
         found: dict[int, Process] = {}
         while queue:
             process = queue.pop()
@@ -305,6 +356,7 @@ class Tree:
             if time.monotonic() > give_up:
                 names = ", ".join(str(process.pid) for process in left)
                 _log.warning("cannot end the processes %s of a task; they are left running", names)
+                _adoption.given_up.update((process.pid, process.start) for process in left)
                 break
             self._signal_all(left, signal.SIGKILL)
             self._await_end(left, min(give_up, time.monotonic() + 0.2), _sleep)

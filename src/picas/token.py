@@ -21,6 +21,10 @@ from picas.jobid import JOB_ID_FIELDS
 
 Document = dict[str, Any]
 
+MAX_TOKEN_BYTES = 7_900_000
+"""The longest token taken: CouchDB's default ``max_document_size`` of 8,000,000, less room for
+what runs write into it."""
+
 MAX_ATTEMPTS = 20
 """Entries kept in a token's history; the oldest leave first, numbers go on counting."""
 
@@ -224,9 +228,19 @@ def reset(doc: Document, now: float) -> Document:
     return _without_job(again)
 
 
-def holds(doc: Mapping[str, Any] | None, lease: str) -> bool:
-    """Tell whether the token is still locked under that lease."""
-    return doc is not None and doc.get("lease") == lease and state(doc) is State.LOCKED
+def holds(doc: Mapping[str, Any] | None, claimed: Mapping[str, Any]) -> bool:
+    """Tell whether a token is still locked by a claim.
+
+    A classic client that resets and locks a token again leaves our lease standing in it, but not
+    the second of our claim: so both must be there.
+
+    Args:
+        doc: The token as it is now; None if it is gone.
+        claimed: The token as it was claimed.
+    """
+    if doc is None or state(doc) is not State.LOCKED:
+        return False
+    return (doc.get("lease"), doc.get("lock")) == (claimed["lease"], claimed["lock"])
 
 
 def ended(doc: Mapping[str, Any] | None, lease: str) -> bool:
@@ -253,6 +267,12 @@ def next_attempt(doc: Mapping[str, Any]) -> int:
     """The number of the attempt that comes next, from 1."""
     numbers = [e["n"] for e in attempts(doc) if isinstance(e.get("n"), int)]
     return max(numbers, default=0) + 1
+
+
+def last_run(doc: Mapping[str, Any]) -> int | None:
+    """The number of the latest attempt that ended with an exit code, and so has logs."""
+    ended_ones = [e.get("n") for e in attempts(doc) if e.get("exit_code") is not None]
+    return next((n for n in reversed(ended_ones) if isinstance(n, int)), None)
 
 
 def scrub_count(doc: Mapping[str, Any]) -> int:

@@ -135,6 +135,20 @@ def split(view: str) -> tuple[str, str]:
     return parts
 
 
+def raw_design(name: str, views: Mapping[str, Mapping[str, str]]) -> Document:
+    """The design document of views in JavaScript, each as `raw_view` makes it.
+
+    Raises:
+        InputError: The design cannot have that name.
+    """
+    _check_name(name, name)
+    return {
+        "_id": f"{_PREFIX}{name}",
+        "language": "javascript",
+        "views": {view: dict(functions) for view, functions in views.items()},
+    }
+
+
 def raw_view(map_function: str, reduce_function: str | None = None) -> dict[str, str]:
     """A view as a design document holds it.
 

@@ -38,7 +38,7 @@ def test_claimed_token_says_who_holds_it(pool: Pool) -> None:
     assert abs(doc["lock"] - pool.now()) < 5
     expected = {"hostname": "host-a", "pilot": "pilot_anna", "slurm_job_id": "17_3"}
     assert expected.items() <= doc.items()
-    assert token.holds(doc, doc["lease"])
+    assert token.holds(doc, doc)
 
 
 def test_claim_takes_at_most_what_was_asked(pool: Pool) -> None:
@@ -169,7 +169,7 @@ def test_claims_whose_reply_was_lost_are_found_again(pool: Pool) -> None:
     applied = names(pool.find("Monitor/locked"))
     granted = pool.claim(TODO, 4, ANNA)
     assert sorted(names(granted)) == sorted(applied) or not pool.store.shared
-    assert all(token.holds(pool.get(d["_id"]), d["lease"]) for d in granted)
+    assert all(token.holds(pool.get(d["_id"]), d) for d in granted)
     for doc in granted:
         settle(pool, doc)
     assert len(claim_all(pool)) == 6 - len(granted)

@@ -26,7 +26,7 @@ from tests.contract.support import (
 def test_release_costs_no_retry(pool: Pool) -> None:
     """A token given back waits again as if nothing was: no scrub, no lease, no batch job."""
     fill(pool, "a", note="mine")
-    assert pool.release([claim_one(pool)]) == 1
+    assert pool.release([claim_one(pool)]) == [Verdict.RECORDED]
     doc = pool.get("a")
     assert token.state(doc) is State.TODO
     assert (doc["scrub_count"], doc["note"]) == (0, "mine")
@@ -37,7 +37,7 @@ def test_release_with_a_reason_leaves_a_note(pool: Pool) -> None:
     """A token that had started has the broken-off attempt in its history."""
     fill(pool, "a")
     claimed = claim_one(pool)
-    assert pool.release([claimed], "the pilot was told to stop") == 1
+    assert pool.release([claimed], "the pilot was told to stop") == [Verdict.RECORDED]
     doc = pool.get("a")
     (attempt,) = doc["attempts"]
     assert attempt["reason"] == "the pilot was told to stop"
@@ -52,7 +52,7 @@ def test_release_of_a_lost_lease_does_nothing(pool: Pool) -> None:
     mine = claim_all(pool)
     pool.reset([mine[0]["_id"]])
     (theirs,) = pool.claim(TODO, 1, BERT)
-    assert pool.release(mine) == 1
+    assert pool.release(mine) == [Verdict.FENCED, Verdict.RECORDED]
     assert pool.get(theirs["_id"])["lease"] == theirs["lease"]
 
 
@@ -61,7 +61,7 @@ def test_release_keeps_an_edit(pool: Pool) -> None:
     fill(pool, "a")
     claimed = claim_one(pool)
     edit(pool, "a", priority=9)
-    assert pool.release([claimed]) == 1
+    assert pool.release([claimed]) == [Verdict.RECORDED]
     assert pool.get("a")["priority"] == 9
 
 
@@ -72,7 +72,7 @@ def test_release_again_after_a_lost_reply(pool: Pool) -> None:
     lose_reply(pool)
     with pytest.raises(PoolUnreachable):
         pool.release([claimed], "stop")
-    assert pool.release([claimed], "stop") == 0
+    assert pool.release([claimed], "stop") == [Verdict.FENCED]
     assert len(pool.get("a")["attempts"]) == 1
 
 
@@ -111,7 +111,7 @@ def test_reset_of_old_locks_only(pool: Pool) -> None:
     assert pool.reset(["new", "old", "text", "later"], locked_before=1000) == 2
     assert token.state(pool.get("old")) is State.TODO
     assert token.state(pool.get("text")) is State.TODO
-    assert token.holds(pool.get("new"), claimed["lease"])
+    assert token.holds(pool.get("new"), claimed)
 
 
 def test_reset_meets_an_edit(pool: Pool, join: Callable[[], Pool]) -> None:

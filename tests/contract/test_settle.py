@@ -186,7 +186,7 @@ def test_recorded_result_is_recognised_after_a_new_claim(pool: Pool) -> None:
     settle(pool, first, 1, again=True)
     second = claim_one(pool, BERT)
     assert settle(pool, first, 1, again=True) is Verdict.RECORDED
-    assert token.holds(pool.get("a"), second["lease"])
+    assert token.holds(pool.get("a"), second)
 
 
 def test_same_result_twice_in_one_call(pool: Pool) -> None:

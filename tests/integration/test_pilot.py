@@ -319,7 +319,7 @@ def test_lost_replies_lose_nothing(
     pool: Pool, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether or not a write was applied before its reply was lost, each token runs once."""
-    monkeypatch.setattr("picas.pilot.loop.delays", lambda *_: itertools.repeat(0.01))
+    monkeypatch.setattr("picas.pilot.outage.delays", lambda *_: itertools.repeat(0.01))
     ledger = tmp_path / "ledger"
     push(pool, *[f"echo x >>{ledger}"] * 6)
     flaky = Flaky(pool)

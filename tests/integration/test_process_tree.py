@@ -99,6 +99,7 @@ def zombies() -> list[int]:
 
 
 SLEEPER = 'sh -c "echo \\$\\$ >pid1; exec sleep 60"'
+UNMARKED = 'setsid env -i /bin/sh -c "echo \\$\\$ >pid{0}; exec /bin/sleep 60" &'
 # Each starts a process that writes its number into pid1 and must not live on.
 CHILDREN = {
     "child": f"{SLEEPER} &",
@@ -106,7 +107,7 @@ CHILDREN = {
     "session": f"setsid {SLEEPER} &",
     "daemon": f"(setsid sh -c '({SLEEPER} &) &' &);",
     "stopped child": 'sh -c "echo \\$\\$ >pid1; kill -STOP \\$\\$; sleep 60" &',
-    "unmarked session": 'setsid env -i /bin/sh -c "echo \\$\\$ >pid1; exec /bin/sleep 60" &',
+    "unmarked session": UNMARKED.format(1),
 }
 WAIT = "\nwhile ! [ -s pid1 ]; do sleep 0.01; done\n"
 
@@ -122,7 +123,7 @@ def test_time_limit_ends_the_whole_tree(place: Place, kind: str) -> None:
     assert zombies() == []
 
 
-@pytest.mark.parametrize("kind", set(CHILDREN) - {"unmarked session"})
+@pytest.mark.parametrize("kind", CHILDREN)
 @pytest.mark.usefixtures("adopting", "kernel")
 def test_leftovers_of_a_finished_command_are_ended(place: Place, kind: str) -> None:
     """What a command leaves in the background ends with it; its own exit code stands."""
@@ -263,21 +264,91 @@ def test_respawning_processes_are_ended(place: Place, argument: str) -> None:
     assert len(place.pids(1)) == generations
 
 
+@pytest.fixture
+def unmarked_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not let us mark the limits of a command."""
+    monkeypatch.setattr(proctree.Mark, "onto", lambda *_: None)
+
+
+@pytest.mark.usefixtures("adopting", "unmarked_limits")
+def test_leftover_without_any_mark_is_ended(place: Place) -> None:
+    """What only this task can have left behind is ended, though nothing on it says so."""
+    assert place.task(f"{UNMARKED.format(1)} {WAIT} exit 3").run().exit_code == 3
+    assert place.pids(1)
+    assert place.alive() == []
+    assert zombies() == []
+
+
+@pytest.mark.usefixtures("adopting", "unmarked_limits")
+def test_leftover_without_any_mark_is_ended_by_the_last_that_may_own_it(place: Place) -> None:
+    """While another task that may have started it runs, nobody ends it; then it goes."""
+    older = place.task("while ! [ -e go ]; do sleep 0.01; done", "older")
+    thread = threading.Thread(target=older.run)
+    thread.start()
+    place.task(f"{UNMARKED.format(1)} {WAIT} exit 0", "leaves").run()
+    younger = place.task("while ! [ -e go ]; do sleep 0.01; done; sleep 0.3", "younger")
+    later = threading.Thread(target=younger.run)
+    later.start()
+    assert place.alive() == place.pids(1)
+    (place.path / "go").touch()
+    thread.join()
+    assert place.alive() == []
+    later.join()
+
+
+@pytest.mark.usefixtures("adopting", "unmarked_limits")
+def test_processes_of_others_than_tasks_are_spared(place: Place) -> None:
+    """Our other children live on, and so does a daemon that was there before the task."""
+    spawn = ["sh", "-c", "echo $$ >pid0; exec sleep 60"]
+    early = ["sh", "-c", f"cd {place.path}; {UNMARKED.format(1)}"]
+    os.waitpid(os.posix_spawn("/bin/sh", early, os.environ), 0)
+    place.pids(1)
+    time.sleep(0.02)  # the kernel's clock for processes has a hundred ticks a second
+    task = place.task(f"{UNMARKED.format(2)} while ! [ -s pid2 ]; do sleep 0.01; done")
+    child = os.posix_spawn("/bin/sh", [*spawn[:2], f"cd {place.path}; {spawn[2]}"], os.environ)
+    expected = set(place.pids(2))
+    task.run()
+    assert set(place.alive()) == expected
+    for pid in expected:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert child in expected
+
+
+@pytest.mark.usefixtures("adopting", "unmarked_limits")
+def test_what_cannot_be_ended_is_not_tried_again_by_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process in an uninterruptible wait holds up its own task only."""
+    monkeypatch.setattr(proctree, "KILL_SECONDS", 0.05)
+    following = place.task("exit 0", "following", grace=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(proctree.Tree, "_signal_all", lambda *_: None)
+        place.task(f"{UNMARKED.format(1)} {WAIT} exit 0", grace=0).run()
+        # The task after it had begun before, so it may own what is left.
+        following.run()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot end the processes {place.pids(1)[0]} of a task; they are left running"
+    ]
+
+
+@pytest.mark.parametrize("daemon", ["marked", "unmarked"])
 @pytest.mark.usefixtures("adopting")
-def test_tasks_do_not_end_each_others_daemons(place: Place) -> None:
+def test_tasks_do_not_end_each_others_daemons(place: Place, daemon: str) -> None:
     """Each task ends its own leftovers only, though all are adopted by one process."""
     results: dict[str, Finished] = {}
 
     def slot(name: str, script: str) -> None:
         results[name] = place.task(script, name).run()
 
-    daemon = 'setsid sh -c "echo \\$\\$ >pid{0}; exec sleep 60" &'
-    long = daemon.format(1) + WAIT + 'while ! [ -e go ]; do sleep 0.01; done; kill -0 "$(cat pid1)"'
+    marked = 'setsid sh -c "echo \\$\\$ >pid{0}; exec sleep 60" &'
+    script = marked if daemon == "marked" else UNMARKED
+    long = script.format(1) + WAIT + 'while ! [ -e go ]; do sleep 0.01; done; kill -0 "$(cat pid1)"'
     thread = threading.Thread(target=slot, args=("long", long))
     thread.start()
     first = place.pids(1)
     for _ in range(5):
-        slot("short", daemon.format(2) + " while ! [ -s pid2 ]; do sleep 0.01; done; exit 4")
+        slot("short", script.format(2) + " while ! [ -s pid2 ]; do sleep 0.01; done; exit 4")
         assert results["short"].exit_code == 4
         assert place.alive() == first
         (place.path / "pid2").unlink()

@@ -1,6 +1,7 @@
 """From a token to the arguments that run it."""
 
 import glob
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ def made(**fields: Any) -> token.Document:
     [
         ("echo hello", ["bash", "-c", "echo hello"]),
         ("/bin/true", ["/bin/true"]),
-        ("./run.sh -a 1 --b=x,y", ["./run.sh", "-a", "1", "--b=x,y"]),
+        ("/bin/echo -a 1 --b=x,y", ["/bin/echo", "-a", "1", "--b=x,y"]),
+        ("/no/such/program", ["bash", "-c", "/no/such/program"]),
+        ("OUT=/tmp/x /bin/true", ["bash", "-c", "OUT=/tmp/x /bin/true"]),
         ("A=1 ./run.sh", ["bash", "-c", "A=1 ./run.sh"]),
         ("/bin/echo $HOME", ["bash", "-c", "/bin/echo $HOME"]),
         ("/bin/echo 'a b'", ["bash", "-c", "/bin/echo 'a b'"]),
@@ -34,6 +37,18 @@ def made(**fields: Any) -> token.Document:
 def test_input_is_run_by_bash_unless_it_is_plain(line: str, argv: list[str]) -> None:
     """A line goes to bash, save one that means the same without it."""
     assert command(made(input=line), None) == argv
+
+
+@pytest.mark.parametrize(
+    ("head", "by_bash"), [("#!/bin/sh\necho hi\n", False), ("echo hi\n", True)]
+)
+def test_a_script_without_its_interpreter_goes_to_bash(
+    tmp_path: Path, head: str, by_bash: bool
+) -> None:
+    """The kernel starts a script only if it says by what; the shell starts any."""
+    script = tmp_path / "script"
+    script.write_text(head)
+    assert (command(made(input=str(script)), None)[0] == "bash") is by_bash
 
 
 @pytest.mark.parametrize("value", [{}, "", "   ", 7, ["a"], None])

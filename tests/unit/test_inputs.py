@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from picas import inputs
 from picas.errors import ConfigError, InputError
 from picas.inputs import (
-    MAX_TOKEN_BYTES,
     Bad,
     Entry,
     Identifier,
@@ -26,7 +25,7 @@ from picas.inputs import (
     read_lines,
     tokens,
 )
-from picas.token import CLASSIC_DEFAULTS, Document
+from picas.token import CLASSIC_DEFAULTS, MAX_TOKEN_BYTES, Document
 
 Reader = Callable[[BinaryIO, str], Iterator[Entry | Bad]]
 

@@ -13,6 +13,7 @@ import picas
 ROOT = Path(picas.__file__).parent
 
 LAYERS: list[tuple[str, ...]] = [
+    ("__init__",),
     ("cli", "__main__"),
     ("web",),
     ("autopilot",),
@@ -31,8 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("credentials",),
     ("token",),
     ("jobid", "backoff"),
-    ("errors",),
-    ("__init__",),
+    ("errors", "version"),
 ]
 """Top to bottom: a module imports only from layers below its own, and from its own package."""
 

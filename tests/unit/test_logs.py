@@ -67,7 +67,17 @@ def test_head_and_tail_of_a_huge_log_reads_little(tmp_path: Path) -> None:
     assert shown.endswith(b"]\n" + b"\0" * 500)
 
 
-def test_head_and_tail_of_a_missing_log(tmp_path: Path) -> None:
-    """A log that is gone is an error that names it."""
-    with pytest.raises(TaskError, match=r"cannot read the log .*gone"):
-        head_and_tail(tmp_path / "gone", 100)
+@pytest.mark.parametrize("name", ["gone", "no/folder/gone", "file/gone"])
+def test_head_and_tail_of_a_log_that_was_removed(tmp_path: Path, name: str) -> None:
+    """A log that is gone, its folder perhaps as well, is one line that names it."""
+    (tmp_path / "file").touch()
+    shown = head_and_tail(tmp_path / name, 100).decode()
+    where = f"{os.uname().nodename}:{tmp_path / name}"
+    assert shown == f"[PiCaS: the log {where} is gone: the task (or somebody) removed it]\n"
+
+
+def test_head_and_tail_of_a_log_that_cannot_be_read(tmp_path: Path) -> None:
+    """A log that is there but cannot be read is an error that names it."""
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TaskError, match=r"cannot read the log .*folder: Is a directory"):
+        head_and_tail(tmp_path / "folder", 100)

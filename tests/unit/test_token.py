@@ -143,9 +143,9 @@ def test_claim() -> None:
     )
     assert (doc["pilot"], doc["lease"], doc["pbs_job_id"]) == ("pilot_x", "lease1", "12.server")
     assert "slurm_job_id" not in doc
-    assert token.holds(doc, "lease1")
-    assert not token.holds(doc, "lease2")
-    assert not token.holds(None, "lease1")
+    assert token.holds(doc, doc)
+    assert not token.holds(doc, {**doc, "lease": "lease2"})
+    assert not token.holds(None, doc)
     assert token.locked_at(doc) == int(NOW)
 
 

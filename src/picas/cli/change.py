@@ -97,9 +97,14 @@ class Selection:
     help="Only tokens that were claimed that long ago, or longer: 90s, 30m, 24h, 7d.",
 )
 @common.yes_option
+@common.json_option
 @common.pool_option
 def reset_command(
-    what: tuple[str, ...], locked_for: float | None, yes: bool, pool_url: str | None
+    what: tuple[str, ...],
+    locked_for: float | None,
+    yes: bool,
+    as_json: bool,
+    pool_url: str | None,
 ) -> None:
     """Put tokens back to todo, to run once more.
 
@@ -115,9 +120,7 @@ def reset_command(
             state = token.state(doc)
             if state in (None, State.TODO):
                 return "in none of the four states" if state is None else "todo already"
-            lock = doc["lock"]
-            known = isinstance(lock, int | float)
-            if before is not None and not (known and 0 < lock <= before):
+            if before is not None and not 0 < token.locked_at(doc) <= before:
                 return "claimed later than that"
             return None
 
@@ -132,14 +135,16 @@ def reset_command(
         def change(ids: Sequence[str]) -> int:
             return pool.reset(ids, locked_before=before)
 
-        _change(selection, pool, "reset", keep, change, counts.total())
+        report = common.Report(as_json=as_json)
+        _change(selection, pool, "reset", keep, change, counts.total(), report)
 
 
 @click.command("delete")
 @click.argument("what", nargs=-1, required=True, metavar="VIEW|ID...")
 @common.yes_option
+@common.json_option
 @common.pool_option
-def delete_command(what: tuple[str, ...], yes: bool, pool_url: str | None) -> None:
+def delete_command(what: tuple[str, ...], yes: bool, as_json: bool, pool_url: str | None) -> None:
     """Delete tokens, with their logs and attachments.
 
     Name views (Monitor/done, or done for the same) and single tokens, by their id or its
@@ -158,7 +163,8 @@ def delete_command(what: tuple[str, ...], yes: bool, pool_url: str | None) -> No
         def keep(doc: Document) -> str | None:
             return None if doc.get("type") == "token" else "no tokens"
 
-        _change(selection, pool, "deleted", keep, pool.delete, counts.total())
+        report = common.Report(as_json=as_json)
+        _change(selection, pool, "deleted", keep, pool.delete, counts.total(), report)
 
 
 def _counts(selection: Selection, pool: Pool, keep: Keep | None) -> Counter[State | None]:
@@ -176,6 +182,7 @@ def _change(
     keep: Keep,
     change: Callable[[Sequence[str]], int],
     total: int,
+    report: common.Report,
 ) -> None:
     """Change the tokens a chunk at a time; says how many, and which not."""
     changed, kept = 0, Counter[str]()
@@ -191,10 +198,11 @@ def _change(
                 kept["changed or deleted by others meanwhile"] += len(ids) - number
                 meter.advance(len(chunk))
     finally:
-        click.echo(f"{done} {common.counted(changed, 'token')} of {selection.name}")
-        for why, number in kept.items():
-            if number:
-                click.echo(f"left alone {common.counted(number, 'token')}: {why}")
+        line = f"{done} {common.counted(changed, 'token')} of {selection.name}"
+        report.say(line, **{done: changed}, left_alone=+kept)
+        for why, number in (+kept).items():
+            report.say(f"left alone {common.counted(number, 'token')}: {why}")
+        report.end()
 
 
 def _locked(number: int) -> str:

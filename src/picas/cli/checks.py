@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from picas import __version__, config
+from picas import config
+from picas.cli import common
 from picas.cli.common import counted
 from picas.cli.views import Monitor, missing_views, monitor
 from picas.config import CouchLocation, Settings
@@ -28,6 +29,7 @@ from picas.pool.connect import open_store
 from picas.pool.couchdb import users
 from picas.pool.couchdb.http import Session
 from picas.pool.filesystem import MOUNTS, mount_of
+from picas.version import __version__
 from picas.views import DEFAULT_DESIGN
 
 Status = Literal["ok", "warning", "problem"]
@@ -148,7 +150,7 @@ def configuration(subject: Subject) -> Findings:
             advice if open_file else "",
         )
     yield Finding("ok", f"the pool is {settings.pool.url}, from {settings.sources['pool']}")
-    for warning in settings.warnings:
+    for warning in common.warnings(settings):
         yield Finding("warning", warning)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from picas import config
+from picas.cli.exits import FAILED
 from picas.pool import Pool
 from picas.pool.connect import open_pool
 
@@ -23,13 +24,25 @@ pool_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
+VISIBLE_PASSWORD = (
+    "a password in a command line can be seen by everyone on this host; use PICAS_PASSWORD, "
+    "or 'picas init --password-stdin'"
+)
+
 
 def settings(pool_url: str | None) -> config.Settings:
     """The settings for a command: its own ``--pool``, else the one before the command."""
     found = config.load(pool_url or click.get_current_context().find_object(str))
-    for warning in found.warnings:
+    for warning in warnings(found):
         note(f"warning: {warning}")
     return found
+
+
+def warnings(found: config.Settings) -> list[str]:
+    """What a person should see about the settings, one line each."""
+    where = found.sources
+    visible = where["pool"] == "argument" and where.get("password") == "pool URL"
+    return [*found.warnings, VISIBLE_PASSWORD] if visible else [*found.warnings]
 
 
 @contextmanager
@@ -63,18 +76,43 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
+class Report:
+    """What a command did: lines for a person as it goes on, or one JSON object at its end.
+
+    Args:
+        as_json: Print the object, and no lines.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._facts: dict[str, object] = {}
+
+    def say(self, line: str, **facts: object) -> None:
+        """Print a line, and note what it tells for a program."""
+        self._facts |= facts
+        if not self._as_json:
+            click.echo(line)
+
+    def end(self) -> None:
+        """Print the object, if it was asked for."""
+        if self._as_json:
+            print_json(self._facts)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something that cannot be undone; leaves the command unless agreed.
 
     Raises:
-        click.Abort: No.
+        click.exceptions.Exit: No.
         click.UsageError: There is nobody to ask.
     """
     if yes:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} There is no terminal to ask; add --yes.")
-    click.confirm(question, abort=True)
+    if not click.confirm(question, err=True):
+        note("nothing was done")
+        raise click.exceptions.Exit(FAILED)
 
 
 def counted(number: int, noun: str) -> str:

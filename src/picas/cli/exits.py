@@ -1,10 +1,12 @@
 """How ``picas`` ends: one status a kind of failure (docs/reference/exit-statuses.md)."""
 
+import signal
+
 from picas import errors
 
 OK = 0
 FAILED = 1
-"""Something that was asked for is not so (a check of ``doctor``, …)."""
+"""What was asked for is not so: a check of ``doctor``, a no, output that cannot be written."""
 USAGE = 2
 """Wrong options, input or configuration."""
 UNREACHABLE = 3
@@ -17,9 +19,9 @@ REFUSED = 6
 """The pool did not take something: too large, in conflict with what is there, not supported."""
 HOST = 7
 """This host could not run tasks, or results could not be recorded."""
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
 """Ctrl-C."""
-PIPE_CLOSED = 141
+PIPE_CLOSED = 128 + signal.SIGPIPE
 """The reader of the output went away."""
 
 _BY_ERROR: tuple[tuple[type[errors.PicasError], int], ...] = (

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +13,7 @@ from typing import IO, Any
 import click
 
 from picas.cli import common
+from picas.cli.fields import field, names
 from picas.cli.meter import Meter
 from picas.errors import InputError
 from picas.pool import Pool
@@ -54,7 +55,7 @@ def export_command(
     where the token has no such field. Both are UTF-8.
     """
     view = "/".join(split(view))
-    columns = None if fields is None else _columns(fields)
+    columns = None if fields is None else names(fields)
     if form is None:
         form = CSV if output is not None and output.lower().endswith(".csv") else JSONL
     with common.pool(pool_url) as pool:
@@ -87,7 +88,7 @@ def _export(
             if meter is not None:
                 meter.advance()
             if form == CSV:
-                rows.writerow([_cell(_field(doc, name)) for name in columns or ()])
+                rows.writerow([_cell(field(doc, name, _MISSING)) for name in columns or ()])
             else:
                 stream.write(_json(doc if columns is None else _picked(doc, columns)) + "\n")
     return number
@@ -104,29 +105,8 @@ def _union(pool: Pool, view: str, total: int | None) -> list[str]:
     return list(names)
 
 
-def _columns(fields: str) -> list[str]:
-    columns = [name.strip() for name in fields.split(",")]
-    if not all(all(name.split(".")) for name in columns):
-        raise InputError(f"--fields {fields!r}: a name is empty; write it like _id,input,params.q")
-    if twice := next((name for name in columns if columns.count(name) > 1), None):
-        raise InputError(f"--fields {fields!r}: {twice!r} stands twice")
-    return columns
-
-
-def _field(doc: Mapping[str, Any], name: str) -> Any:
-    """The value of a (dotted) field; a field whose own name has the dots goes first."""
-    if name in doc:
-        return doc[name]
-    value: Any = doc
-    for step in name.split("."):
-        if not isinstance(value, Mapping) or step not in value:
-            return _MISSING
-        value = value[step]
-    return value
-
-
 def _picked(doc: Document, columns: Sequence[str]) -> Document:
-    values = {name: _field(doc, name) for name in columns}
+    values = {name: field(doc, name, _MISSING) for name in columns}
     return {name: value for name, value in values.items() if value is not _MISSING}
 
 

@@ -14,7 +14,7 @@ import click
 from rich.text import Text
 
 from picas import figures, token, views
-from picas.cli import table
+from picas.cli import fields, table
 from picas.cli.common import console, json_option, note, pool, pool_option, print_json
 from picas.cli.table import Column, value
 from picas.errors import InputError, TokenMissing
@@ -63,15 +63,17 @@ _CONTROLS = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
     type=click.IntRange(min=1),
     help=f"Show this many tokens at most.  [default: {LIST_LIMIT}; all with --json]",
 )
-@click.option("--fields", metavar="A,B", help="Show these fields (a.b: inside) beside the id.")
+@click.option(
+    "--fields", "chosen", metavar="A,B", help="Show these fields (a.b: inside) beside the id."
+)
 @json_option
 @pool_option
 def list_command(
-    view: str, limit: int | None, fields: str | None, as_json: bool, pool_url: str | None
+    view: str, limit: int | None, chosen: str | None, as_json: bool, pool_url: str | None
 ) -> None:
     """List the tokens of a VIEW, in the order of their ids: Monitor/error, or just error."""
     view = "/".join(views.split(view))
-    names = [name.strip() for name in fields.split(",") if name.strip()] if fields else None
+    names = None if chosen is None else fields.names(chosen)
     with pool(pool_url) as opened:
         if as_json:
             for doc in opened.find(view, limit=limit):
@@ -116,16 +118,8 @@ def _row(doc: Document, now: float) -> list[str | Text]:
 
 
 def _chosen(doc: Document, names: Iterable[str]) -> dict[str, Any]:
-    """Some fields of a document; ``a.b`` is the field b inside a, None what it has not."""
-    chosen = {}
-    for name in names:
-        found: Any = doc.get(name)
-        if name not in doc:
-            found = doc
-            for step in name.split("."):
-                found = found.get(step) if isinstance(found, dict) else None
-        chosen[name] = found
-    return chosen
+    """Some fields of a document, None what it has not."""
+    return {name: fields.field(doc, name) for name in names}
 
 
 @click.command("show")
@@ -288,18 +282,21 @@ def _no_log(doc: Document, attempt: int | None, there: dict[int, str]) -> str:
     metavar="FILE",
     help="Write it into this file or folder; '-' is standard output.",
 )
+@json_option
 @pool_option
-def get_command(token_id: str, name: str | None, output: Path | None, pool_url: str | None) -> None:
+def get_command(
+    token_id: str, name: str | None, output: Path | None, as_json: bool, pool_url: str | None
+) -> None:
     """Take a file out of a token; without NAME, list its files."""
+    if name is None and output is not None:
+        raise click.UsageError("say which file to write: picas get ID NAME -o FILE")
+    if name is not None and as_json:
+        raise click.UsageError("--json lists the files of a token; leave NAME out")
     with pool(pool_url) as opened:
         doc = opened.get(token_id)
         files = _attachments(doc)
         if name is None:
-            if output is not None:
-                raise click.UsageError("say which file to write: picas get ID NAME -o FILE")
-            _show_attachments(doc)
-            if not files:
-                note(f"{table.safe(doc['_id'])} has no files")
+            _list_attachments(doc, as_json)
             return
         if name not in files:
             some = ", ".join(sorted(files)) or "none"
@@ -309,6 +306,20 @@ def get_command(token_id: str, name: str | None, output: Path | None, pool_url: 
         else:
             target = output / Path(name).name if output.is_dir() else output
             _save(opened, doc["_id"], name, target)
+
+
+def _list_attachments(doc: Document, as_json: bool) -> None:
+    files = _attachments(doc)
+    if as_json:
+        facts = [
+            {"name": name, "size": stub.get("length"), "type": stub.get("content_type")}
+            for name, stub in sorted(files.items())
+        ]
+        print_json(facts)
+        return
+    _show_attachments(doc)
+    if not files:
+        note(f"{table.safe(doc['_id'])} has no files")
 
 
 def _save(opened: Pool, doc_id: str, name: str, target: Path) -> None:

@@ -1,18 +1,18 @@
 """The command itself: its groups, loaded when they are used, and how it ends."""
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from picas import __version__
-from picas.cli.exits import INTERRUPTED, PIPE_CLOSED, status_of
+from picas.cli import output
+from picas.cli.exits import FAILED, INTERRUPTED, PIPE_CLOSED, status_of
 from picas.errors import PicasError
+from picas.version import __version__
 
 COMMANDS = {
-    "config": "picas.cli.setup",
+    "config": "picas.cli.configuration",
     "delete": "picas.cli.change",
     "demo": "picas.cli.demo",
     "doctor": "picas.cli.doctor",
@@ -47,15 +47,6 @@ class Commands(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Run a command; ends quietly with a status of its own if the output's reader is gone."""
-        try:
-            result: object = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise click.exceptions.Exit(PIPE_CLOSED) from None
-        return result
-
 
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -75,13 +66,15 @@ def picas(ctx: click.Context, pool: str | None) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command and end the process with a documented status."""
-    status = _run(args)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            # Its reader is gone: say no more, also not when the interpreter flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    output.guard()
+    try:
+        status = _run(args)
+        sys.stdout.flush()
+    except output.OutputLost as lost:
+        status = PIPE_CLOSED
+        if not lost.reader_left:
+            click.echo(f"picas: cannot write the output: {lost}", err=True)
+            status = FAILED
     sys.exit(status)
 
 
@@ -92,7 +85,11 @@ def _run(args: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as end:
+        # Click says the same of Ctrl-C and of Ctrl-D, which is no answer to a question.
+        if isinstance(end.__context__, EOFError):
+            click.echo("\npicas: nothing was done", err=True)
+            return FAILED
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except PicasError as error:

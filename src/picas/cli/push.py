@@ -293,7 +293,7 @@ def _read_twice(
     if sweep is not None:
         yield "the sweep", lambda: sweep
         return
-    if file is None and (sys.stdin is None or sys.stdin.isatty()):
+    if file is None and sys.stdin.isatty():
         raise click.UsageError("nothing to push: name a FILE, or - for standard input, or --sweep")
     name = "standard input" if file in (None, "-") else str(file)
     with _opened(name, file) as given, _seekable(given, name) as stream:

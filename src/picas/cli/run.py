@@ -113,7 +113,7 @@ def run_command(
     holder = new_holder()
     with pool(pool_url) as opened:
         runner = CommandRunner(
-            opened.url,
+            opened.address,
             command or None,
             attach=attach,
             logs=logs or Path("picas-logs") / holder.pilot,

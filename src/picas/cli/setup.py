@@ -1,4 +1,4 @@
-"""``picas init``, ``passwd`` and ``config``: where the pool is and who we are, set up and shown."""
+"""``picas init`` and ``passwd``: where the pool is and who we are, set up."""
 
 import os
 import sys
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
 
 from picas import config
 from picas.cli import common
-from picas.cli.common import json_option, pool_option, yes_option
-from picas.cli.views import ensure_monitor
+from picas.cli.common import Report, json_option, pool_option, yes_option
+from picas.cli.views import Monitor, ensure_monitor
 from picas.config import CouchLocation, Settings, SqliteLocation
 from picas.credentials import KEYRING_SERVICE, Secret, keyring_account, redact
 from picas.errors import ConfigError, Forbidden, PoolUnreachable, Unauthorized
@@ -23,8 +22,6 @@ from picas.pool import Pool
 from picas.pool.connect import open_pool, open_store
 from picas.pool.couchdb import users
 from picas.views import DEFAULT_DESIGN, STANDARD_VIEWS
-
-SHELLS = ("bash", "zsh", "fish")
 
 _stdin_option = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input (one line)."
@@ -44,12 +41,14 @@ _stdin_option = click.option(
     help="Certificates to trust, for a server with an authority of its own.",
 )
 @yes_option
+@json_option
 def init_command(
     pool_url: str | None,
     username: str | None,
     password_stdin: bool,
     ca_file: Path | None,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Make a pool ready for work, and remember where it is.
 
@@ -63,14 +62,19 @@ def init_command(
     """
     url = _pool_url(pool_url)
     location = config.parse_pool(url)
+    report = Report(as_json=as_json)
     if isinstance(location, SqliteLocation):
         if username or password_stdin or ca_file:
             raise click.UsageError("an embedded pool has no users, passwords or certificates")
-        _init_embedded(location, yes=yes)
-        return
-    if pool_url and location.password:
-        common.note("warning: a password in a command line can be seen; use --password-stdin")
-    _init_couch(_login(url, location, username, password_stdin, ca_file), yes=yes)
+        settings = _init_embedded(location, report, yes=yes)
+    else:
+        given = pool_url or click.get_current_context().find_object(str)
+        if given and location.password:
+            common.note(f"warning: {common.VISIBLE_PASSWORD}")
+        settings = _login(url, location, username, password_stdin, ca_file)
+        _init_couch(settings, report, yes=yes)
+    _next_steps(settings, report)
+    report.end()
 
 
 def _pool_url(given: str | None) -> str:
@@ -84,11 +88,13 @@ def _pool_url(given: str | None) -> str:
             "Which pool? Give https://HOST:PORT/DATABASE, or sqlite:///FILE.db for this machine."
         )
     shown = config.parse_pool(url or config.DEFAULT_POOL).url
-    answer: str = click.prompt("Pool (https://HOST:PORT/DATABASE or sqlite:///FILE)", shown)
+    answer: str = click.prompt(
+        "Pool (https://HOST:PORT/DATABASE or sqlite:///FILE)", shown, err=True
+    )
     return url if url and answer == shown else answer
 
 
-def _init_embedded(location: SqliteLocation, *, yes: bool) -> None:
+def _init_embedded(location: SqliteLocation, report: Report, *, yes: bool) -> Settings:
     # Not resolve(): a link to a disk that is mounted elsewhere tomorrow stays as it was written.
     path = Path(os.path.abspath(location.path))  # noqa: PTH100
     settings = Settings(SqliteLocation(path))
@@ -99,10 +105,11 @@ def _init_embedded(location: SqliteLocation, *, yes: bool) -> None:
     _agree_to_replace(values, yes=yes)
     with open_pool(settings, create=True) as pool:
         version = pool.store.version()
-        click.echo(f"{'made' if made else 'found'} the pool {path} ({version})")
-        click.echo(_views(pool, made))
-    _save(values)
-    _next_steps(settings)
+        line = f"{'made' if made else 'found'} the pool {path} ({version})"
+        report.say(line, pool=settings.pool.url, made=made, server=version)
+        _views(pool, made, report)
+    _save(values, report)
+    return settings
 
 
 def _login(
@@ -120,7 +127,7 @@ def _login(
     if username and found.username != username:
         found = _with_password(replace(found, username=username), None)
     if found.username is None and sys.stdin.isatty():
-        found = replace(found, username=click.prompt("User name"))
+        found = replace(found, username=click.prompt("User name", err=True))
     if not location.server.is_private:
         common.note(f"warning: what is sent to {location.server} can be read by others; use https")
     if password_stdin:
@@ -138,8 +145,8 @@ def _with_password(settings: Settings, password: Secret | None) -> Settings:
     return replace(settings, password=password, sources=sources)
 
 
-def _init_couch(settings: Settings, *, yes: bool) -> None:
-    _check_server(settings)
+def _init_couch(settings: Settings, report: Report, *, yes: bool) -> None:
+    _check_server(settings, report)
     values: dict[str, Any] = {"pool": settings.pool.url}
     if settings.username:
         values["username"] = settings.username
@@ -149,29 +156,29 @@ def _init_couch(settings: Settings, *, yes: bool) -> None:
     if settings.ca_file:
         values["ca_file"] = str(settings.ca_file)
     _agree_to_replace(values, yes=yes)
-    _save(values)
+    _save(values, report)
     made = _make_database(settings)
-    click.echo(f"{'made' if made else 'found'} the database {settings.pool.url}")
+    line = f"{'made' if made else 'found'} the database {settings.pool.url}"
+    report.say(line, pool=settings.pool.url, made=made)
     with open_pool(settings, create=False) as pool:
-        click.echo(_views(pool, made))
+        _views(pool, made, report)
     if made:
-        click.echo(
+        report.say(
             "only administrators may use it so far; others become members by its /_security "
             "(in Fauxton: Permissions)"
         )
-    _next_steps(settings)
 
 
-def _check_server(settings: Settings) -> None:
+def _check_server(settings: Settings, report: Report) -> None:
     """Ask the server once without and once with our password, and say what it answered."""
     session = users.open_session(settings, anonymous=True)
     try:
-        version = f"CouchDB {users.welcome(session)}"
+        version: str | None = f"CouchDB {users.welcome(session)}"
     except Unauthorized:
-        version = "a server"
+        version = None
     finally:
         session.close()
-    click.echo(f"{version} answers at {session.base}")
+    report.say(f"{version or 'a server'} answers at {session.base}", server=version)
     try:
         who = _identity(settings)
     except Unauthorized as error:
@@ -181,7 +188,8 @@ def _check_server(settings: Settings) -> None:
             "written (after five wrong ones CouchDB locks this address out for a while)"
         ) from error
     rights = ", an administrator of the server" if who.admin else ""
-    click.echo(f"signed in as {who.name}{rights}" if who.name else "not signed in: no user name")
+    line = f"signed in as {who.name}{rights}" if who.name else "not signed in: no user name"
+    report.say(line, username=who.name, admin=who.admin)
 
 
 def _make_database(settings: Settings) -> bool:
@@ -226,27 +234,29 @@ def _plain(values: Mapping[str, str]) -> dict[str, str]:
     return {**values, "pool": location.url}
 
 
-def _save(values: Mapping[str, Any]) -> None:
+def _save(values: Mapping[str, Any], report: Report) -> None:
     path = config.config_path(os.environ)
     if _saved() == {k: v.reveal() if isinstance(v, Secret) else v for k, v in values.items()}:
-        click.echo(f"{path} has all of this already")
+        report.say(f"{path} has all of this already", config=str(path), saved=False)
         return
     secret = " (it holds your password; only you may read it)" if values.get("password") else ""
     config.save(path, values)
-    click.echo(f"wrote {path}{secret}")
+    report.say(f"wrote {path}{secret}", config=str(path), saved=True)
 
 
-def _next_steps(settings: Settings) -> None:
+def _next_steps(settings: Settings, report: Report) -> None:
     other = os.environ.get("PICAS_POOL")
     if other and config.parse_pool(other).url != settings.pool.url:
         common.note("warning: PICAS_POOL is set and goes before the file; unset it to use this one")
-    click.echo("next: 'picas push' adds tokens, 'picas run' runs them, 'picas doctor' checks more")
+    report.say("next: 'picas push' adds tokens, 'picas run' runs them, 'picas doctor' checks more")
 
 
-def _views(pool: Pool, made: bool) -> str:
-    """See to the standard views, which a pool that was just made has; a line for a person."""
-    _, line = ensure_monitor(pool)
-    return f"with the views {DEFAULT_DESIGN}/{{{', '.join(STANDARD_VIEWS)}}}" if made else line
+def _views(pool: Pool, made: bool, report: Report) -> None:
+    """See to the standard views, which a pool that was just made has."""
+    before, line = ensure_monitor(pool)
+    if made:
+        line = f"with the views {DEFAULT_DESIGN}/{{{', '.join(STANDARD_VIEWS)}}}"
+    report.say(line, views="made" if made or before is Monitor.MISSING else before.value)
 
 
 # --- passwd --------------------------------------------------------------------------------------
@@ -324,7 +334,7 @@ def _ask_password(question: str, *, twice: bool = False) -> Secret:
         raise click.UsageError(
             f"{question}? There is no terminal to ask; use --password-stdin or set PICAS_PASSWORD."
         )
-    return Secret(click.prompt(question, hide_input=True, confirmation_prompt=twice))
+    return Secret(click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True))
 
 
 def _from_stdin() -> Secret:
@@ -334,67 +344,6 @@ def _from_stdin() -> Secret:
     if not password:
         raise click.UsageError("There is no password on standard input.")
     return Secret(password)
-
-
-# --- config --------------------------------------------------------------------------------------
-
-
-@click.group("config")
-def config_command() -> None:
-    """Show the configuration, where it is from, and the shells' completion."""
-
-
-@config_command.command("show")
-@pool_option
-@json_option
-def show_config(pool_url: str | None, as_json: bool) -> None:
-    """Show the settings and where each came from; a password is shown as ***."""
-    found = config.load(pool_url or click.get_current_context().find_object(str))
-    path = config.config_path(os.environ)
-    values = {
-        "pool": found.pool.url,
-        "username": found.username,
-        "password": str(found.password) if found.password else None,
-        "ca_file": str(found.ca_file) if found.ca_file else None,
-    }
-    if as_json:
-        common.print_json(
-            {
-                **{k: {"value": v, "source": found.sources.get(k)} for k, v in values.items()},
-                "config": {"path": str(path), "exists": path.exists()},
-                "warnings": list(found.warnings),
-            }
-        )
-        return
-    shown = {name: value for name, value in values.items() if value is not None}
-    width = max(len(value) for value in shown.values())
-    for name, value in shown.items():
-        click.echo(f"{name:8}  {value:{width}}  from {found.sources.get(name, '?')}")
-    click.echo(f"config    {path}{'' if path.exists() else ' (not there)'}")
-    for warning in found.warnings:
-        click.echo(f"warning   {warning}")
-
-
-@config_command.command("path")
-def config_path() -> None:
-    """Print where the configuration file is, or would be."""
-    click.echo(config.config_path(os.environ))
-
-
-@config_command.command("completion")
-@click.argument("shell", type=click.Choice(SHELLS), required=False)
-@click.pass_context
-def completion(ctx: click.Context, shell: str | None) -> None:
-    """Print a script that completes picas commands; the shell is $SHELL's by default.
-
-    bash: picas config completion bash >> ~/.bashrc
-    """
-    shell = shell or Path(os.environ.get("SHELL", "")).name
-    kind = get_completion_class(shell) if shell in SHELLS else None
-    if kind is None:
-        raise click.UsageError(f"Which shell? One of {', '.join(SHELLS)}.")
-    root = ctx.find_root().command
-    click.echo(kind(root, {}, "picas", "_PICAS_COMPLETE").source())
 
 
 def _saved() -> dict[str, str]:

@@ -17,6 +17,7 @@ from picas.views import DEFAULT_DESIGN, MONITOR, OVERVIEW, STANDARD_VIEWS, Desig
 
 ALL_TOKENS = "all tokens"
 JAVASCRIPT = "(JavaScript)"
+UNCHANGED = "unchanged"
 
 
 class Monitor(enum.Enum):
@@ -122,7 +123,8 @@ def list_views(pool_url: str | None, counts: bool, as_json: bool) -> None:
 )
 @pool_option
 @yes_option
-def add_views(name: str, condition: str, pool_url: str | None, yes: bool) -> None:
+@json_option
+def add_views(name: str, condition: str, pool_url: str | None, yes: bool, as_json: bool) -> None:
     """Add the views NAME/todo, NAME/locked, NAME/done, NAME/error and NAME/overview_total."""
     if name == DEFAULT_DESIGN:
         raise InputError(f"{DEFAULT_DESIGN} is for all tokens; choose another name for a condition")
@@ -135,38 +137,51 @@ def add_views(name: str, condition: str, pool_url: str | None, yes: bool) -> Non
             common.confirm(question, yes=yes)
         with _as_administrator(f"picas views add {name} …"):
             added = pool.add_design(design)
-    done = ("replaced" if there else "added") if added else "there already:"
-    click.echo(f"{done} the views {name}/{{{', '.join(STANDARD_VIEWS)}}}: {_condition(design)}")
-    click.echo(f"use them with: picas run --view {name}/todo")
+    done = ("replaced" if there else "added") if added else UNCHANGED
+    told = "there already:" if done == UNCHANGED else done
+    report = common.Report(as_json=as_json)
+    report.say(
+        f"{told} the views {name}/{{{', '.join(STANDARD_VIEWS)}}}: {_condition(design)}",
+        result=done,
+        **_facts(design),
+    )
+    report.say(f"use them with: picas run --view {name}/todo")
+    report.end()
 
 
 @views_command.command("create")
 @pool_option
 @yes_option
-def create_views(pool_url: str | None, yes: bool) -> None:
+@json_option
+def create_views(pool_url: str | None, yes: bool, as_json: bool) -> None:
     """Make the standard views (Monitor) where they are missing."""
     with common.pool(pool_url) as pool:
         before, line = ensure_monitor(pool)
+        done = "added" if before is Monitor.MISSING else UNCHANGED
         if before is Monitor.OTHER:
             question = f"The {DEFAULT_DESIGN} views are of another PiCaS version. Replace them?"
             common.confirm(question, yes=yes)
             with _as_administrator("picas views create"):
                 pool.add_design(MONITOR)
-            line = f"replaced the {DEFAULT_DESIGN} views by those of this version"
+            done, line = "replaced", f"replaced the {DEFAULT_DESIGN} views by those of this version"
         elif before is Monitor.INCOMPLETE:
             (doc,) = pool.store.read([f"_design/{DEFAULT_DESIGN}"])
             raise Conflict(
                 f"{line}, but {', '.join(missing_views(doc or {}))} are missing in them; "
                 f"'picas views remove {DEFAULT_DESIGN}' makes room for the standard ones"
             )
-    click.echo(line)
+        design = pool.designs()[DEFAULT_DESIGN]
+    report = common.Report(as_json=as_json)
+    report.say(line, result=done, **_facts(design))
+    report.end()
 
 
 @views_command.command("remove")
 @click.argument("name")
 @pool_option
 @yes_option
-def remove_views(name: str, pool_url: str | None, yes: bool) -> None:
+@json_option
+def remove_views(name: str, pool_url: str | None, yes: bool, as_json: bool) -> None:
     """Remove the views NAME/…; the tokens stay."""
     with common.pool(pool_url) as pool:
         there = pool.designs().get(name)
@@ -175,7 +190,9 @@ def remove_views(name: str, pool_url: str | None, yes: bool) -> None:
             common.confirm(f"The views {name} are {which}. Remove them?", yes=yes)
         with _as_administrator(f"picas views remove {name}"):
             pool.remove_design(name)
-    click.echo(f"removed the views {name}")
+    report = common.Report(as_json=as_json)
+    report.say(f"removed the views {name}", result="removed", design=name)
+    report.end()
 
 
 @contextmanager
@@ -196,13 +213,17 @@ def _condition(design: Design) -> str:
     return ALL_TOKENS if design.where is None else design.where.text
 
 
-def _described(pool: Pool, design: Design, counts: bool) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _facts(design: Design) -> dict[str, Any]:
+    return {
         "design": design.name,
         "where": None if design.where is None else design.where.text,
         "javascript": design.raw,
         "views": list(design.views),
     }
+
+
+def _described(pool: Pool, design: Design, counts: bool) -> dict[str, Any]:
+    described = _facts(design)
     if counts and not design.raw:
         states = pool.store.counts(design.name)
         described["counts"] = {state.value: number for state, number in states.items()}

@@ -2,7 +2,8 @@
 
 from picas.pilot.command import CommandRunner
 from picas.pilot.document import new_holder
-from picas.pilot.loop import Pilot, Summary
+from picas.pilot.loop import Pilot
+from picas.pilot.recorder import Summary
 from picas.pilot.runner import FunctionRunner, Result, Runner, Running
 from picas.pilot.signals import handled
 from picas.pilot.stop import StopCriteria

@@ -2,9 +2,11 @@
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -15,8 +17,8 @@ from urllib.parse import quote
 
 from picas import token
 from picas.errors import InputError, TaskError
-from picas.logs import head_and_tail
-from picas.pilot.runner import Result
+from picas.logs import Excerpt
+from picas.pilot.runner import Files, Result
 from picas.process import EndedBy, Finished, Task
 from picas.token import Document, Outcome
 
@@ -24,11 +26,13 @@ LOG_LIMIT = 1 << 20
 """Bytes of each log that go into the token; past that its head and tail."""
 
 SECRET_VARIABLES = ("PICAS_PASSWORD",)
+_LONGEST_NAME = 180
+_ROOM = 4096  # bytes without which not even an error message can be written
 
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
-# Words without a meaning to the shell, the first one a path, so neither a builtin nor a keyword.
-_PLAIN = re.compile(r"[\w.+@%,:=/-]*/[\w.+@%,:/-]*( +[\w.+@%,:=/-]+)*")
+# Words without a meaning to the shell, the first one a path: no builtin, keyword or assignment.
+_PLAIN = re.compile(r"[\w.+@%,:/-]*/[\w.+@%,:/-]*( +[\w.+@%,:=/-]+)*", re.ASCII)
 
 
 class CommandRunner:
@@ -94,6 +98,11 @@ class CommandRunner:
                 with contextlib.suppress(FileNotFoundError):
                     self.logs.mkdir(parents=True, exist_ok=True)
                     break
+            probe = self.logs / f".{secrets.token_hex(4)}"
+            try:
+                probe.write_bytes(bytes(_ROOM))
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise TaskError(
                 f"cannot write logs in {self.logs}: {error.strerror}; choose another folder with "
@@ -109,14 +118,16 @@ class CommandTask:
         self._runner = runner
         self._doc = doc
         self._limit = time_limit
-        name = _file_name(doc["_id"])
+        name = _file_name(doc["_id"], token.next_attempt(doc))
         self._out = runner.logs / f"logs_{name}.out"
         self._err = runner.logs / f"logs_{name}.err"
         self._token_file = runner.scratch / f"{doc['lease']}.json"
         self._problem: str | None = None
+        self._attach: list[str] = []
         argv: Sequence[str] = ("false",)
         try:
             argv = command(doc, runner.template)
+            self._attach = [fill(pattern, doc, escape=glob.escape) for pattern in runner.attach]
         except InputError as error:
             self._problem = str(error)
         self._task = Task(
@@ -149,8 +160,10 @@ class CommandTask:
             finished = self._task.run()
         finally:
             self._token_file.unlink(missing_ok=True)
+        if finished.exit_code != 0 and self._disk_was_full():
+            raise TaskError(f"no space left for logs in {self._runner.logs}")
         stopped = finished.ended_by is EndedBy.STOPPED
-        files: dict[str, bytes | Path] = {}
+        files: Files = {}
         if not stopped:
             files = self._logs() | self._attached()
         outcome = Outcome(
@@ -165,6 +178,15 @@ class CommandTask:
         )
         return Result(outcome, files, stopped=stopped, scratch=self._scratch())
 
+    def _disk_was_full(self) -> bool:
+        """Tell whether a failure is the host's: no room for logs, and not by this task's own."""
+        try:
+            disk = os.statvfs(self._runner.logs)
+            own = self._out.stat().st_size + self._err.stat().st_size
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize < _ROOM and own < 16 * _ROOM
+
     def _environ(self) -> dict[str, str]:
         return self._runner.environ | {
             "PICAS_TOKEN_ID": self._doc["_id"],
@@ -174,7 +196,7 @@ class CommandTask:
 
     def _write_token_file(self) -> None:
         try:
-            self._token_file.write_text(json.dumps(self._doc, ensure_ascii=False))
+            self._token_file.write_text(json.dumps(self._doc, ensure_ascii=False), encoding="utf-8")
         except OSError as error:
             raise TaskError(f"cannot write {self._token_file}: {error.strerror}") from error
 
@@ -185,19 +207,20 @@ class CommandTask:
             return f"exit code {finished.exit_code} (signal {finished.exit_code - 128})"
         return f"exit code {finished.exit_code}"
 
-    def _logs(self) -> dict[str, bytes | Path]:
+    def _logs(self) -> Files:
         doc_id, limit = self._doc["_id"], self._runner.log_limit
         paths = {"out": self._out, "err": self._err}
-        return {token.log_name(doc_id, s): head_and_tail(p, limit) for s, p in paths.items()}
+        return {token.log_name(doc_id, s): Excerpt(p, limit) for s, p in paths.items()}
 
-    def _attached(self) -> dict[str, bytes | Path]:
+    def _attached(self) -> Files:
         """The files that the patterns name, by their base name (by their path, if two share it)."""
-        files: dict[str, bytes | Path] = {}
-        for pattern in self._runner.attach:
-            for found in sorted(glob.glob(fill(pattern, self._doc, escape=glob.escape))):  # noqa: PTH207
+        files: Files = {}
+        for pattern in self._attach:
+            for found in sorted(glob.glob(pattern)):  # noqa: PTH207
                 path = Path(found)
                 if path.is_file():
-                    files[found if path.name in files else path.name] = path
+                    name = _attachment_name(path.name)
+                    files[_attachment_name(found) if name in files else name] = path
         return files
 
     def _scratch(self) -> list[Path]:
@@ -229,7 +252,9 @@ def command(doc: Document, template: Sequence[str] | None) -> list[str]:
     if "\0" in line:
         raise InputError("the token's input holds a NUL character, which no command line can")
     # A plain command needs no shell: starting it directly halves the cost of a short task.
-    return line.split() if _PLAIN.fullmatch(line) else ["bash", "-c", line]
+    if _PLAIN.fullmatch(line) and _starts_itself(argv := line.split()):
+        return argv
+    return ["bash", "-c", line]
 
 
 def fill(part: str, doc: Document, escape: Any = None) -> str:
@@ -281,7 +306,28 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _file_name(token_id: str) -> str:
-    """The id as a file name: what would be a path is quoted, what is too long is cut."""
+def _starts_itself(argv: Sequence[str]) -> bool:
+    """Tell whether the kernel can start this file; a script without ``#!`` needs the shell."""
+    try:
+        with Path(argv[0]).open("rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False  # the shell has the better words for it
+    return head == b"\x7fELF" or head.startswith(b"#!")
+
+
+def _file_name(token_id: str, attempt: int) -> str:
+    """What an attempt's logs on disk are called, without the ending.
+
+    What would be a path in the id is quoted; where a long id is cut, a hash keeps it apart.
+    """
     name = quote(token_id, safe=" +,=@:")
-    return name if len(name) <= 200 else name[:180] + name[-20:]
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(token_id.encode()).hexdigest()[:16]}"
+    return name if attempt == 1 else f"{name}.{attempt}"
+
+
+def _attachment_name(path: str) -> str:
+    """A file's name as text, whatever its bytes; CouchDB keeps names with ``_`` for itself."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return f"file{name}" if name.startswith("_") else name

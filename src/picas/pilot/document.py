@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from picas import __version__, jobid
+from picas import jobid
 from picas.errors import PoolError
 from picas.pool import Pool
 from picas.pool.pool import PILOT_PREFIX
 from picas.token import Document, Holder
+from picas.version import __version__
 
 HEARTBEAT_SECONDS = 60.0
 """How often a pilot says that it lives, however many tokens it holds."""
@@ -97,14 +98,15 @@ class PilotDocument:
         self._save()
         self._thread.start()
 
-    def end(self, reason: str) -> None:
-        """Write it for the last time, if ever; a pool that does not answer is only logged."""
+    def end(self, reason: str, *, write: bool) -> None:
+        """Stop; write it for the last time if it ever was, and if `write` (the pool answers)."""
         if not self._thread.is_alive():
             return
         self._ended.set()
-        self._thread.join(timeout=10)
-        self._doc |= {"state": "ended", "ended": int(self._pool.now()), "reason": reason}
-        self._try_save()
+        if write:
+            self._thread.join(timeout=5)
+            self._doc |= {"state": "ended", "ended": int(self._pool.now()), "reason": reason}
+            self._try_save()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):

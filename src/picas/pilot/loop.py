@@ -1,29 +1,27 @@
-"""The pilot's loop: claim, hand to the slots, settle, until there is a reason to end."""
+"""The pilot's loop: claim, hand to the slots, record, until there is a reason to end."""
 
 import logging
-import math
 import queue
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from picas import token
-from picas.backoff import delays
-from picas.errors import PoolError, PoolUnreachable, ServerError
-from picas.pilot.document import Counters, PilotDocument, new_holder
+from picas.errors import Forbidden, PoolError, PoolUnreachable, ServerError, Unauthorized
+from picas.pilot.document import PilotDocument, new_holder
+from picas.pilot.outage import Outage
 from picas.pilot.pace import Pace
+from picas.pilot.recorder import BATCH_TOKENS, Observer, Recorder, Summary
 from picas.pilot.runner import Result, Runner
 from picas.pilot.slots import Ended, Slots
 from picas.pilot.stop import StopCriteria
 from picas.pilot.watch import WorkWatcher
-from picas.pool import Pool, Settlement, Verdict
+from picas.pool import Pool
 from picas.token import Document, Holder, Outcome
 
 SETTLE_SECONDS = 0.05
 """How long a result may wait for others to be settled with it, while slots have work."""
 
-SETTLE_MOST = 100
 TICK_SECONDS = 1.0
 UNSTARTED_SECONDS = 2.0
 """A token claimed ahead and not started for so long is given back: others may be idle."""
@@ -31,32 +29,13 @@ UNSTARTED_SECONDS = 2.0
 OUTAGE_SECONDS = 3600.0
 """How long a pilot tries to reach a pool that went away."""
 
-FAREWELL_SECONDS = 30.0
-"""The same, once it was told to stop."""
+FAREWELL_SECONDS = 15.0
+"""The same, once it was told to stop: schedulers kill 30 s after they asked."""
+
+HURRY_SECONDS = 1.0
+"""The same, once it was told to stop now."""
 
 log = logging.getLogger("picas.pilot")
-
-Observer = Callable[[Document, str, Outcome], None]
-"""Told of each token that ended: the token, what became of it, and how it ended."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a pilot did.
-
-    Attributes:
-        counters: What became of its tokens.
-        reason: Why it ended.
-        trouble: Set if this host could not run tasks: why.
-        unsettled: Tokens whose result could not be recorded because the pool did not answer.
-        outage: It ended because the pool did not answer for too long.
-    """
-
-    counters: Counters = field(default_factory=Counters)
-    reason: str = ""
-    trouble: str | None = None
-    unsettled: list[str] = field(default_factory=list)
-    outage: bool = False
 
 
 class Pilot:
@@ -91,18 +70,21 @@ class Pilot:
         self._runner = runner
         self._view = view
         self._criteria = criteria or StopCriteria()
-        self._observe = observe
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._slots = Slots(slots, runner, self._criteria.max_token_time, self._events.put)
+        self._recorder = Recorder(pool, self.summary, self._criteria.max_scrub, observe)
         self._pace = Pace(slots)
         self._watcher = WorkWatcher(pool, self.wake)
+        self._outage = Outage()
+        # What may pass if it is waited for. Once the pool took our claims, being refused is no
+        # mistake of ours any more: CouchDB locks an address out after wrong passwords from it.
+        self._passing: tuple[type[PoolError], ...] = (PoolUnreachable, ServerError)
         self._out: set[str] = set()  # leases in the slots, waiting or running
-        self._pending: list[Ended] = []
         self._dry = False
         self._stopping: str | None = None
         self._told = self._hurry = False
+        self._asked: float | None = None
         self._started = time.monotonic()
-        self._outage = _Outage()
         facts = {"slots": slots, "view": view, **(about or {})}
         self._document = PilotDocument(pool, self.holder, facts, self._live)
 
@@ -124,8 +106,21 @@ class Pilot:
         if not self._told:
             self._stopping = reason
         self._told, self._hurry = True, now
+        self._pool.hurry(HURRY_SECONDS if now else FAREWELL_SECONDS)
         self._slots.stop(now=now)
         self.wake()
+
+    def stop_waiting(self, seconds: float) -> None:
+        """Give up a request to the pool that has no answer for `seconds`.
+
+        For a signal handler in the thread that runs the pilot.
+
+        Raises:
+            PoolUnreachable: Inside that request: what becomes of it is not known.
+        """
+        if self._asked is not None and time.monotonic() - self._asked > seconds:
+            self._asked = None
+            raise PoolUnreachable(f"no answer from {self._pool.url} in time")
 
     def run(self) -> Summary:
         """Work until there is a reason to end; returns what was done.
@@ -144,15 +139,15 @@ class Pilot:
             self._watcher.close()
             self._slots.close()
             self._runner.close()
-        self._document.end(self.summary.reason)
+        self._document.end(self.summary.reason, write=not self._outage.lasted())
         return self.summary
 
     # --- the loop ------------------------------------------------------------------------------
 
     def _loop(self) -> None:
         while True:
-            if self._pending and self._outage.over():
-                self._settle()
+            if self._recorder.pending and self._outage.over():
+                self._record()
             why = self._why_stop()
             if why is not None:
                 self._give_back(0.0)
@@ -170,7 +165,7 @@ class Pilot:
             self._collect()
 
     def _at_rest(self) -> bool:
-        return not self._out and not self._pending
+        return not (self._out or self._recorder.pending or self._pool.in_doubt)
 
     def _why_stop(self) -> str | None:
         """Why no new token is started, or None; what ends a pilot once ends it for good."""
@@ -186,24 +181,23 @@ class Pilot:
         """Fill the slots; notes if the view has nothing left, until something wakes the pilot."""
         want = self._pace.want(len(self._out))
         if self._criteria.max_tasks is not None:
-            in_hand = self.summary.counters.ran + len(self._out) + len(self._pending)
+            in_hand = self.summary.counters.ran + len(self._out) + self._recorder.pending
             want = min(want, self._criteria.max_tasks - in_hand)
         if want <= 0:
             return
-        try:
+        claimed: list[Document] = []
+        with self._asking():
+            self._dry = False
             claimed = self._pool.claim(self._view, want, self.holder)
             if not claimed and not self._watcher.ready:
                 self._watcher.mark()
                 claimed = self._pool.claim(self._view, want, self.holder)
-        except (PoolUnreachable, ServerError) as error:
-            self._outage.began(error)
-            return
-        self._outage.ended()
+            self._dry = not claimed
         if claimed:
+            self._passing = (PoolUnreachable, ServerError, Unauthorized, Forbidden)
             self._out |= {doc["lease"] for doc in claimed}
             self._slots.put(claimed)
-        else:
-            self._dry = True
+        elif self._dry:
             self._watcher.watch()
 
     def _collect(self) -> None:
@@ -216,106 +210,64 @@ class Pilot:
                 return
             if event is None:
                 return
-            if not self._pending:
+            if not self._recorder.pending:
                 deadline = time.monotonic() + SETTLE_SECONDS
             self._came_back(event)
             starving = self._slots.waiting == 0 and self._events.empty()
-            if starving or len(self._pending) >= SETTLE_MOST or self._stopping:
+            if starving or self._recorder.pending >= BATCH_TOKENS or self._stopping:
                 return
 
     def _came_back(self, ended: Ended) -> None:
         self._out.discard(ended.token["lease"])
-        self._pending.append(ended)
-
-    # --- what becomes of tokens ----------------------------------------------------------------
-
-    def _settle(self) -> None:
-        """Record what ended: results are settled, what was broken off is released."""
-        ended = self._pending
-        broken = [e for e in ended if e.result.stopped or e.result.trouble]
-        finished = [e for e in ended if not (e.result.stopped or e.result.trouble)]
-        settlements = [self._settlement(e) for e in finished]
-        try:
-            verdicts = self._pool.settle(settlements) if settlements else []
-            self._pending = broken
-            for entry, settlement, verdict in zip(finished, settlements, verdicts, strict=True):
-                self._settled(entry, settlement, verdict)
-            for entry in broken:
-                self._release([entry.token], entry.result)
-            self._pending = []
-        except (PoolUnreachable, ServerError) as error:
-            self._outage.began(error)
-        else:
-            self._outage.ended()
-
-    def _settlement(self, ended: Ended) -> Settlement:
-        outcome = ended.result.outcome
-        tries_left = token.scrub_count(ended.token) < self._criteria.max_scrub
-        again = outcome.exit_code != 0 and tries_left
-        return Settlement(ended.token, outcome, again, ended.result.files)
-
-    def _settled(self, ended: Ended, settlement: Settlement, verdict: Verdict) -> None:
-        counters, outcome = self.summary.counters, ended.result.outcome
-        self._pace.saw(outcome.wall)
-        if verdict is Verdict.FENCED:
-            counters.fenced += 1
-            what = "fenced"
-            log.warning(
-                "%s: the lease was gone, so its result was not recorded", ended.token["_id"]
-            )
-        elif settlement.again:
-            counters.scrubbed += 1
-            what = "scrubbed"
-        elif outcome.exit_code == 0:
-            counters.done += 1
-            what = "done"
-        else:
-            counters.error += 1
-            what = "error"
-        if verdict is Verdict.RECORDED:
-            for path in ended.result.scratch:
-                path.unlink(missing_ok=True)
-        elif verdict is Verdict.BARE:
-            log.warning("%s: its logs and results were not stored", ended.token["_id"])
-        self._tell(ended, what)
-        if self._criteria.stop_function is not None and self._criteria.stop_function():
-            self._stopping = self._stopping or "stop_function"
-
-    def _release(self, tokens: list[Document], result: Result) -> None:
+        self._recorder.add(ended)
+        result = ended.result
         if result.trouble:
             self.summary.trouble = result.trouble
             self._stopping = self._stopping or f"this host cannot run tasks: {result.trouble}"
-        reason = result.trouble or f"released: {self._stopping}"
-        self.summary.counters.released += self._pool.release(tokens, reason)
-        for path in result.scratch:
-            path.unlink(missing_ok=True)
-        for doc in tokens:
-            self._tell(Ended(doc, result), "released")
+        elif not result.stopped:
+            self._pace.saw(result.outcome.wall)
 
-    def _give_back(self, older_than: float) -> None:
-        """Release tokens that were claimed ahead and wait for a slot."""
-        tokens = self._slots.take_back(older_than)
-        if not tokens:
-            return
+    # --- the pool ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Ask the pool; what may pass begins an outage, an answer ends it."""
+        self._asked = time.monotonic()
         try:
-            self._pool.release(tokens)
-        except (PoolUnreachable, ServerError) as error:
-            self._slots.put(tokens)
+            yield
+        except self._passing as error:
             self._outage.began(error)
         else:
-            self._out -= {doc["lease"] for doc in tokens}
+            self._outage.ended()
+        finally:
+            self._asked = None
 
-    def _tell(self, ended: Ended, what: str) -> None:
-        outcome = ended.result.outcome
-        log.info(
-            "%s %s: %s",
-            ended.token["_id"],
-            what,
-            outcome.reason,
-            extra={"token": ended.token["_id"], "outcome": what, "wall": outcome.wall},
-        )
-        if self._observe is not None:
-            self._observe(ended.token, what, outcome)
+    def _record(self) -> None:
+        """Settle results, and release what was broken off."""
+        before = self.summary.counters.ran
+        with self._asking():
+            self._recorder.settle()
+            self._recorder.release(self._stopping)
+        stop = self._criteria.stop_function
+        for _ in range(self.summary.counters.ran - before):
+            if stop is not None and stop():
+                self._stopping = self._stopping or "stop_function"
+
+    def _give_back(self, older_than: float) -> None:
+        """Release tokens that wait for a slot, and at the end those whose claim was in doubt."""
+        tokens = self._slots.take_back(older_than)
+        if not self._outage.over() or not (tokens or (self._stopping and self._pool.in_doubt)):
+            self._slots.put(tokens)
+            return
+        released = False
+        with self._asking():
+            doubtful = self._pool.recover_claims() if self._stopping else []
+            self._pool.release([*tokens, *doubtful])
+            released = True
+        if released:
+            self._out -= {doc["lease"] for doc in tokens}
+        else:
+            self._slots.put(tokens)
 
     # --- ends ----------------------------------------------------------------------------------
 
@@ -325,7 +277,8 @@ class Pilot:
         busy = len(self._out) > self._slots.waiting
         if busy or not self._outage.lasted() > patience:
             return False
-        self.summary.unsettled = [e.token["_id"] for e in self._pending]
+        waiting = [doc["_id"] for doc in self._slots.take_back()]
+        self.summary.unsettled += [*self._recorder.pending_ids(), *waiting, *self._pool.in_doubt]
         return True
 
     def _abandon(self) -> None:
@@ -337,12 +290,13 @@ class Pilot:
             event = self._events.get()
             if event is not None:
                 self._came_back(event)
-        try:
-            if self._pending:
-                self._settle()
-        except PoolError as error:
-            log.warning("tokens could not be given back: %s", error)
-        self._document.end("error")
+        # Each by itself: what cannot be settled must not keep the others locked.
+        for step in (self._recorder.release, self._recorder.settle):
+            try:
+                step()
+            except PoolError as error:
+                log.warning("tokens could not be given back: %s", error)
+        self._document.end("error", write=True)
 
     def _live(self) -> dict[str, Any]:
         running = self._slots.running_ids()
@@ -350,40 +304,3 @@ class Pilot:
 
 
 _UNSTARTED = Result(Outcome(None, 0, 0, "", 0.0), stopped=True)
-
-
-class _Outage:
-    """A time in which the pool does not answer: when to try again, and how long it lasts."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._next = 0.0
-        self._waits = delays(0.5, 30.0)
-
-    def began(self, error: PoolError) -> None:
-        """Note a failure; logged once an outage."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-            log.warning("%s; trying again, running tasks go on", error)
-        self._next = now + next(self._waits)
-
-    def ended(self) -> None:
-        """Note that the pool answered."""
-        if self._since is not None:
-            log.warning("the pool is back after %.0f s", self.lasted())
-            self._since = None
-            self._waits = delays(0.5, 30.0)
-
-    def over(self) -> bool:
-        """Tell whether the pool may be asked (again)."""
-        return self._since is None or time.monotonic() >= self._next
-
-    def lasted(self) -> float:
-        """Seconds since the first failure; 0 outside an outage."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
-
-    @property
-    def wait(self) -> float:
-        """Seconds until the pool may be asked again; without end outside an outage."""
-        return math.inf if self._since is None else max(0.001, self._next - time.monotonic())

@@ -3,11 +3,16 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from picas.logs import Excerpt
 from picas.token import Document, Outcome
+
+Files = dict[str, bytes | Path | Excerpt]
+"""Attachments of a result, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Result:
     """
 
     outcome: Outcome
-    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    files: Mapping[str, bytes | Path | Excerpt] = field(default_factory=dict)
     stopped: bool = False
     trouble: str | None = None
     scratch: Sequence[Path] = ()
@@ -58,8 +63,9 @@ class FunctionRunner:
     """Runs a Python function in the pilot's own process, a thread a slot.
 
     Args:
-        function: Given the token's document, which it may change; what it returns is the exit
-            code (None: 0). An exception makes the token an error, with its traceback.
+        function: Given a copy of the token's document; what it changes in that is recorded, and
+            what it returns is the exit code (None: 0). An exception makes the token an error,
+            with its traceback; ``sys.exit(n)`` ends the token, not the pilot.
     """
 
     def __init__(self, function: Callable[[Document], int | None]) -> None:
@@ -82,19 +88,22 @@ class _Call:
 
     def run(self) -> Result:
         """Call it; what it changed in the document is recorded."""
-        before = dict(self._doc)
+        doc = deepcopy(self._doc)
         start, clock = time.time(), time.monotonic()
         error = None
         try:
-            exit_code = int(self._function(self._doc) or 0)
+            exit_code = int(self._function(doc) or 0)
             reason = f"exit code {exit_code}"
-        except Exception as problem:  # noqa: BLE001 - whatever the user's code raises
+        except SystemExit as end:
+            exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            reason = f"sys.exit({end.code!r})"
+        except BaseException as problem:  # noqa: BLE001 - whatever the user's code raises
             exit_code, reason = 1, f"{type(problem).__name__}: {problem}"
             error = traceback.format_exc()
         changed: dict[str, Any] = {
             name: value
-            for name, value in self._doc.items()
-            if not name.startswith("_") and (name not in before or before[name] != value)
+            for name, value in doc.items()
+            if not name.startswith("_") and (name not in self._doc or self._doc[name] != value)
         }
         wall = time.monotonic() - clock
         return Result(

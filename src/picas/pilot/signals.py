@@ -11,6 +11,9 @@ from picas.pilot.loop import Pilot
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """Schedulers' TERM, a person's Ctrl-C, and the warning that ``sbatch --signal=USR1@60`` sends."""
 
+PATIENCE_SECONDS = 5.0
+"""How long a pilot that has to end waits for one answer of the pool."""
+
 INTERRUPTED = 130
 """Exit status of a pilot that was stopped by Ctrl-C (128 + SIGINT)."""
 
@@ -30,10 +33,19 @@ def handled(pilot: Pilot) -> Iterator[list[signal.Signals]]:
         if interrupts > 2:
             os._exit(INTERRUPTED)
         pilot.stop(came[0].name, now=interrupts > 1)
+        if interrupts > 1:
+            pilot.stop_waiting(1.0)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, PATIENCE_SECONDS)
+
+    def impatient(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        pilot.stop_waiting(PATIENCE_SECONDS / 2)
 
     before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, impatient)
     try:
         yield came
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, old in before.items():
             signal.signal(number, old)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,12 +46,7 @@ class Slots:
         self._changed = threading.Condition()
         self._closed = False
         self._stopped = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"slot-{i}", daemon=True)
-            for i in range(number)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
 
     def put(self, tokens: list[Document]) -> None:
         """Hand over claimed tokens."""
@@ -58,6 +54,11 @@ class Slots:
             now = time.monotonic()
             self._waiting.extend((now, token) for token in tokens)
             self._changed.notify(len(tokens))
+            wanted = min(self.number, len(self._waiting) + len(self._running))
+        while len(self._threads) < wanted:
+            thread = threading.Thread(target=self._work, name="slot", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     @property
     def waiting(self) -> int:
@@ -125,7 +126,10 @@ class Slots:
                 task.stop()
             return task.run()
         except TaskError as error:
-            trouble = str(error)
-        except Exception as error:  # noqa: BLE001 - a slot must never die with a token in it
-            trouble = f"{type(error).__name__}: {error}"
-        return Result(Outcome(None, start, time.time(), trouble, 0.0), trouble=trouble)
+            outcome = Outcome(None, start, time.time(), str(error), 0.0)
+            return Result(outcome, trouble=str(error))
+        except BaseException as error:  # noqa: BLE001 - a slot must never die with a token in it
+            # Not this host's trouble, but this token's: every other pilot would meet it too.
+            reason = f"{type(error).__name__}: {error}"
+            now, told = time.time(), traceback.format_exc()
+            return Result(Outcome(1, start, now, reason, now - start, error=told))

@@ -9,7 +9,11 @@ from picas.errors import PoolError
 from picas.pool import Pool
 
 POLL_SECONDS = 50.0
-"""Longest single wait on the change feed; below the time-outs of common proxies."""
+"""Longest single wait on the change feed; below the time-outs of common proxies.
+
+After each, the pilot looks for itself: a classic client may write tokens that the feed's filter
+does not take for todo.
+"""
 
 log = logging.getLogger("picas.pilot")
 
@@ -64,6 +68,6 @@ class WorkWatcher:
                 continue
             waits = delays(1.0, 30.0)
             self._since = changes.seq
-            if changes.ids and not self._closed:
+            if not self._closed:
                 self._wanted.clear()
                 self._wake()

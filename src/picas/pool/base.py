@@ -60,6 +60,9 @@ class Store(abc.ABC):
     url: str
     """Where it is, as a person would write it; never holds a password."""
 
+    address: str
+    """The same for a process in any folder."""
+
     shared: bool
     """True if pilots on other hosts can reach it."""
 
@@ -166,6 +169,9 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def designs(self) -> dict[str, Document]:
         """All design documents, by name (without ``_design/``)."""
+
+    def hurry(self, seconds: float) -> None:  # noqa: B027 - most stores answer at once anyway
+        """Let no verb take longer than `seconds` from now on: whoever uses it has to end."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -24,6 +24,7 @@ def send(store: Store, settlement: Settlement) -> tuple[Document, dict[str, Any]
 
     Raises:
         TooLarge: The store does not take a file of that size.
+        Refused: It does not take one of that name.
         OSError: A file cannot be read.
     """
     carried = settlement.inline_files()
@@ -53,7 +54,7 @@ def _stream(
     replace: bool = True,
 ) -> Document:
     """Stream one file under the lease; returns the token as it is afterwards."""
-    while token.holds(base, settlement.lease) and (
+    while token.holds(base, settlement.token) and (
         replace or name not in (base.get("_attachments") or {})
     ):
         sent = True

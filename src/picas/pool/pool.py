@@ -1,8 +1,8 @@
 """What can be done with the tokens of a pool: the meaning, once, over every store."""
 
-import json
+import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,17 +13,19 @@ from picas.errors import (
     InputError,
     PoolError,
     PoolUnreachable,
+    Refused,
     ServerError,
+    TaskError,
     TokenMissing,
     TooLarge,
     ViewMissing,
 )
 from picas.pool.base import Changes, Store, Written
 from picas.pool.files import send
-from picas.pool.push import Pushed, PushState, same_work
+from picas.pool.push import Pushed, PushState, document_bytes, same_work, too_large
 from picas.pool.settle import Change, Settlement, Verdict, change_for
 from picas.token import Document, Holder, State
-from picas.views import Design
+from picas.views import Design, raw_design
 
 CHUNK = 500
 """Documents a bulk write: what CouchDB takes fastest (docs/explanation/measurements.md)."""
@@ -44,6 +46,9 @@ class _Updated:
     error: PoolError | None = None
 
 
+log = logging.getLogger("picas.pool")
+
+
 class Pool:
     """The tokens of one database. Make one with `picas.connect`.
 
@@ -52,13 +57,22 @@ class Pool:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        # Claims whose reply was lost, token id to lease: the pool knows if they are ours.
-        self._doubtful: dict[str, str] = {}
+        # Claims whose reply was lost, by token id: the pool knows if they are ours.
+        self._doubtful: dict[str, Document] = {}
 
     @property
     def url(self) -> str:
         """Where the pool is; holds no password."""
         return self.store.url
+
+    @property
+    def address(self) -> str:
+        """The same for a process in any folder: an embedded pool's path is absolute in it."""
+        return self.store.address
+
+    def hurry(self, seconds: float) -> None:
+        """Let no verb take longer than `seconds` from now on: this process has to end."""
+        self.store.hurry(seconds)
 
     def now(self) -> float:
         """The pool's clock, in epoch seconds: the same for all its pilots."""
@@ -94,7 +108,7 @@ class Pool:
         for doc in docs:
             token.check(doc)
             chunk.append(doc)
-            size += len(json.dumps(doc))
+            size += document_bytes(doc)
             if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
                 yield from self._push_chunk(chunk)
                 chunk, size = [], 0
@@ -102,7 +116,10 @@ class Pool:
             yield from self._push_chunk(chunk)
 
     def _push_chunk(self, chunk: list[Document]) -> Iterator[Pushed]:
-        results, resent = self._write_new(chunk)
+        refused = {i: error for i, doc in enumerate(chunk) if (error := too_large(doc))}
+        results, resent = self._write_new([d for i, d in enumerate(chunk) if i not in refused])
+        for i, error in refused.items():
+            results.insert(i, Written(chunk[i]["_id"], None, error))
         clashed = [d for d, r in zip(chunk, results, strict=True) if isinstance(r.error, Conflict)]
         stored = dict(zip((d["_id"] for d in clashed), self._read(clashed), strict=True))
         for doc, result in zip(chunk, results, strict=True):
@@ -143,7 +160,7 @@ class Pool:
             ViewMissing: There is no such view.
             Forbidden: This user may read the view, but not claim.
         """
-        granted = self._clear_up_claims()
+        granted = self.recover_claims()
         waits = delays(0.01, 1.0)
         while not granted:
             with self.store.exclusive():
@@ -162,7 +179,7 @@ class Pool:
         try:
             results = self.store.write(wanted)
         except (PoolUnreachable, ServerError):
-            self._doubtful.update({doc["_id"]: doc["lease"] for doc in wanted})
+            self._doubtful.update({doc["_id"]: doc for doc in wanted})
             raise
         granted = [
             {**doc, "_rev": result.rev}
@@ -174,14 +191,23 @@ class Pool:
             raise refused[0]  # asking again would meet the same
         return granted
 
-    def _clear_up_claims(self) -> list[Document]:
-        """Read back the claims whose reply was lost; those that carry our lease are ours."""
+    @property
+    def in_doubt(self) -> list[str]:
+        """Ids of tokens whose claim got no answer: they may be locked for us."""
+        return list(self._doubtful)
+
+    def recover_claims(self) -> list[Document]:
+        """Read back the claims that got no answer; returns those that were granted."""
         if not self._doubtful:
             return []
         docs = self.store.read(list(self._doubtful))
-        leases = list(self._doubtful.values())
+        wanted = list(self._doubtful.values())
         self._doubtful.clear()
-        return [d for d, lease in zip(docs, leases, strict=True) if d and token.holds(d, lease)]
+        return [
+            doc
+            for doc, claimed in zip(docs, wanted, strict=True)
+            if token.holds(doc, claimed) and doc
+        ]
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Verdict]:
         """Record results, each once and only by the holder of the lease (promises 2, 3, 7).
@@ -203,7 +229,7 @@ class Pool:
             try:
                 token.check_fields(settlement.token["_id"], settlement.outcome.fields)
                 base, attachments = send(self.store, settlement)
-            except (InputError, TooLarge, OSError) as problem:
+            except (InputError, TaskError, TooLarge, Refused, OSError, ValueError) as problem:
                 verdicts[i] = self._settle_bare(settlement, problem)
             else:
                 changes.append((base, change_for(settlement, attachments, now)))
@@ -213,20 +239,19 @@ class Pool:
         return [verdicts[i] for i in range(len(settlements))]
 
     def _verdict(self, settlement: Settlement, result: _Updated) -> Verdict:
-        if isinstance(result.error, TooLarge):
-            return self._settle_bare(settlement, result.error)
         if result.error is not None:
-            raise result.error
+            return self._settle_bare(settlement, result.error)
         return Verdict.RECORDED if token.ended(result.doc, settlement.lease) else Verdict.FENCED
 
     def _settle_bare(self, settlement: Settlement, why: Exception) -> Verdict:
         """Record that it ended, though its logs, files or fields cannot be stored."""
         if settlement.is_bare:
-            raise why
-        recorded = self.settle([settlement.bare(str(why))]) == [Verdict.RECORDED]
-        return Verdict.BARE if recorded else Verdict.FENCED
+            log.error("%s: its result is refused: %s", settlement.token["_id"], why)
+            return Verdict.REFUSED
+        (verdict,) = self.settle([settlement.bare(str(why))])
+        return Verdict.BARE if verdict is Verdict.RECORDED else verdict
 
-    def release(self, tokens: Sequence[Document], reason: str = "") -> int:
+    def release(self, tokens: Sequence[Document], reason: str = "") -> list[Verdict]:
         """Give claimed tokens back untouched; costs them no retry.
 
         Args:
@@ -234,14 +259,22 @@ class Pool:
             reason: Why, for the history; empty for tokens that never started.
 
         Returns:
-            How many were given back; the others' leases were gone.
+            One verdict a token, in order.
+
+        Raises:
+            PoolUnreachable: No answer: some may have been given back.
         """
         now = self.store.now()
 
-        def change(lease: str) -> Change:
-            return lambda doc: token.release(doc, now, reason) if token.holds(doc, lease) else None
+        def change(claimed: Document) -> Change:
+            return lambda doc: (
+                token.release(doc, now, reason) if token.holds(doc, claimed) else None
+            )
 
-        return sum(u.changed for u in self._update([(d, change(d["lease"])) for d in tokens]))
+        return [
+            Verdict.REFUSED if u.error else Verdict.RECORDED if u.changed else Verdict.FENCED
+            for u in self._update([(doc, change(doc)) for doc in tokens])
+        ]
 
     def reset(self, ids: Iterable[str], *, locked_before: float | None = None) -> int:
         """Put tokens back to todo on a person's word: counts as a scrub, fences their pilots.
@@ -348,6 +381,21 @@ class Pool:
             wanted["_rev"] = rev
         self._write_one(wanted)
         return True
+
+    def add_raw_design(self, name: str, views: Mapping[str, Mapping[str, str]]) -> None:
+        """Add or replace a design of views in JavaScript, which only CouchDB runs.
+
+        Args:
+            name: The part before the slash.
+            views: By the name behind the slash, what `picas.views.raw_view` makes.
+
+        Raises:
+            InputError: The design cannot have that name.
+            Unsupported: The pool is an embedded one.
+        """
+        doc = raw_design(name, views)
+        there = self.store.read([doc["_id"]])[0]
+        self._write_one(doc if there is None else {**doc, "_rev": there["_rev"]})
 
     def remove_design(self, name: str) -> None:
         """Delete a design; raises `ViewMissing` if there is none."""

@@ -1,12 +1,13 @@
 """Adding tokens: the answers, and when two documents are the same work."""
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from picas import token
-from picas.errors import PoolError
+from picas.errors import PoolError, TooLarge
 from picas.jobid import JOB_ID_FIELDS
 
 # What a run writes into a token: left out when two documents are asked to be the same work.
@@ -33,6 +34,23 @@ class Pushed:
     id: str
     state: PushState
     error: PoolError | None = None
+
+
+def document_bytes(doc: Mapping[str, Any]) -> int:
+    """The bytes of a document as JSON, without its attachments, which have limits of their own."""
+    body = {name: value for name, value in doc.items() if name != "_attachments"}
+    return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def too_large(doc: Mapping[str, Any]) -> TooLarge | None:
+    """The error for a token that has no room left for what runs write into it."""
+    size = document_bytes(doc)
+    if size <= token.MAX_TOKEN_BYTES:
+        return None
+    return TooLarge(
+        f"{doc['_id']!r} is {size:,} bytes; a token may have {token.MAX_TOKEN_BYTES:,}: "
+        "keep large data in files or attachments"
+    )
 
 
 def same_work(doc: Mapping[str, Any], there: Mapping[str, Any]) -> bool:

@@ -3,12 +3,14 @@
 import base64
 import enum
 import mimetypes
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from picas import token
+from picas.logs import Excerpt
 from picas.pool.base import INLINE_LIMIT
 from picas.token import Document, Outcome
 
@@ -27,6 +29,8 @@ class Verdict(enum.Enum):
     """The lease was gone (reaped, reset, deleted): nothing was recorded."""
     BARE = "bare"
     """Recorded without its logs, attachments and fields, which could not be stored."""
+    REFUSED = "refused"
+    """The pool does not take even that: the token stays as it was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +41,26 @@ class Settlement:
         token: The document as `Pool.claim` gave it.
         outcome: How the attempt ended.
         again: Give the token back for another try (scrub) instead of closing it.
-        files: Attachments to add: name to bytes, or to a file that is streamed.
+        files: Attachments to add: name to bytes, to a file that is streamed if it is large, or to
+            the head and tail of a log.
         is_bare: Made by `bare`: there is nothing left to leave out.
     """
 
     token: Document
     outcome: Outcome
     again: bool = False
-    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    files: Mapping[str, bytes | Path | Excerpt] = field(default_factory=dict)
     is_bare: bool = False
 
     @property
     def lease(self) -> str:
         """The nonce of the claim this result belongs to."""
         return str(self.token["lease"])
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of files the settling write carries."""
+        return sum(_carried(content) for content in self.files.values())
 
     def large_files(self) -> dict[str, Path]:
         """The files that are streamed ahead of the settling write."""
@@ -66,12 +76,12 @@ class Settlement:
         """Logs of the attempt before that this one replaces: present name to the name to keep."""
         doc = self.token
         there = doc.get("_attachments") or {}
-        before = [e["n"] for e in token.attempts(doc) if e.get("exit_code") is not None]
-        if not before:
+        before = token.last_run(doc)
+        if before is None:
             return {}
         names = {s: token.log_name(doc["_id"], s) for s in ("out", "err")}
         return {
-            name: token.log_name(doc["_id"], stream, before[-1])
+            name: token.log_name(doc["_id"], stream, before)
             for stream, name in names.items()
             if name in there and name in self.files
         }
@@ -86,7 +96,8 @@ class Settlement:
 
     def bare(self, why: str) -> "Settlement":
         """The same result without what could not be stored; says so in the token."""
-        on_disk = sorted(str(f) for f in self.files.values() if isinstance(f, Path))
+        paths = (f.path if isinstance(f, Excerpt) else f for f in self.files.values())
+        on_disk = sorted(str(path) for path in paths if isinstance(path, Path))
         message = f"logs and results were not stored: {why}"
         if on_disk:
             message += f"; see {', '.join(on_disk)} on the host"
@@ -102,7 +113,7 @@ def change_for(settlement: Settlement, attachments: Mapping[str, Any], now: floa
     close = token.scrub if settlement.again else token.settle
 
     def change(doc: Document) -> Document | None:
-        if not token.holds(doc, settlement.lease):
+        if not token.holds(doc, settlement.token):
             return None
         settled = close(doc, now, settlement.outcome)
         merged = {**(doc.get("_attachments") or {}), **attachments}
@@ -113,7 +124,7 @@ def change_for(settlement: Settlement, attachments: Mapping[str, Any], now: floa
     return change
 
 
-def inline(name: str, content: bytes | Path) -> dict[str, Any]:
+def inline(name: str, content: bytes | Path | Excerpt) -> dict[str, Any]:
     """An attachment as a document carries it: its type and its bytes in base64."""
     data = content if isinstance(content, bytes) else content.read_bytes()
     return {"content_type": content_type(name), "data": base64.b64encode(data).decode()}
@@ -130,9 +141,27 @@ def _without_old_logs(doc: Document, attachments: dict[str, Any]) -> dict[str, A
     """Drop the logs of all but the latest few attempts."""
     # The latest attempt is in the history by now; KEPT_LOGS are kept besides it.
     oldest = token.next_attempt(doc) - 2 - KEPT_LOGS
-    old = {token.log_name(doc["_id"], s, n) for s in ("out", "err") for n in range(1, oldest + 1)}
-    return {name: entry for name, entry in attachments.items() if name not in old}
+    pattern = re.compile(rf"logs_{re.escape(doc['_id'])}\.([0-9]{{1,9}})\.(out|err)")
+
+    def is_old(name: str) -> bool:
+        match = pattern.fullmatch(name)
+        return match is not None and int(match[1]) <= oldest
+
+    return {name: entry for name, entry in attachments.items() if not is_old(name)}
 
 
 def _is_large(file: Path) -> bool:
     return file.stat().st_size > INLINE_LIMIT
+
+
+def _carried(content: bytes | Path | Excerpt) -> int:
+    """Bytes of one file that the settling write carries."""
+    if isinstance(content, bytes):
+        return len(content)
+    if isinstance(content, Excerpt):
+        return content.size
+    try:
+        size = content.stat().st_size
+    except OSError:
+        return 0
+    return size if size <= INLINE_LIMIT else 0

@@ -73,6 +73,7 @@ class SqliteStore(Store):
         self.path = path.absolute()
         refuse_network(self.path)
         self.url = f"sqlite:///{path}"
+        self.address = f"sqlite:///{self.path}"
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
@@ -81,10 +82,22 @@ class SqliteStore(Store):
     # --- the file ------------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        return self.path.exists() and self.path.stat().st_size > 0
+        try:
+            return self.path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+        except PermissionError as error:
+            raise Forbidden(
+                f"the pool at {self.path}: you may not look there; ask its owner to open the "
+                "folders on the way, or name another pool"
+            ) from error
+        except OSError as error:
+            raise PoolMissing(
+                f"there can be no pool at {self.path}: {error.strerror}; name another one"
+            ) from error
 
     def create(self) -> bool:
-        if not self.path.parent.is_dir():
+        if not self.exists() and not self.path.parent.is_dir():
             raise PoolMissing(f"{self.path}: there is no folder {self.path.parent}; make it first")
         db = self._open()
         if _format(db) == FORMAT:

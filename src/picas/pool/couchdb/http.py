@@ -7,6 +7,7 @@ the caller finds out (promise 3). A read is asked again a few times.
 
 import email.utils
 import json
+import math
 import re
 import ssl
 import time
@@ -20,8 +21,8 @@ from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
-from picas import __version__
 from picas.backoff import delays
+from picas.credentials import redact
 from picas.errors import (
     ConfigError,
     Conflict,
@@ -34,6 +35,7 @@ from picas.errors import (
     TooLarge,
     Unauthorized,
 )
+from picas.version import __version__
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
@@ -46,6 +48,8 @@ _BY_STATUS: Mapping[int, type[PoolError]] = {
     409: Conflict,
     412: Conflict,
     413: TooLarge,
+    408: ServerError,
+    429: ServerError,
     # A proxy had no answer from the server: what was asked may have been done.
     502: PoolUnreachable,
     504: PoolUnreachable,
@@ -76,6 +80,7 @@ class Session:
     ) -> None:
         self.base = base.rstrip("/")
         self.clock = Clock()
+        self._deadline = math.inf
         self._headers = {"Accept": "application/json", "User-Agent": f"picas/{__version__}"}
         if username is not None:
             # urllib3's helper encodes as latin-1; CouchDB reads UTF-8.
@@ -111,18 +116,24 @@ class Session:
         """
         data = body if isinstance(body, bytes) or body is None else encode(body)
         repeatable = method in ("GET", "HEAD") if read is None else read
-        tries = READ_TRIES if repeatable else 1
-        for wait in islice(delays(0.2, 5.0), tries):
+        waits = iter(islice(delays(0.2, 5.0), READ_TRIES - 1 if repeatable else 0))
+        while True:
             try:
                 answer = self._send(operation, method, path, query, data, timeout)
                 return _parsed(operation, self.base, answer.data)
-            except (PoolUnreachable, ServerError) as error:
-                problem = error
-                tries -= 1
-                if tries == 0:
-                    break
+            except (PoolUnreachable, ServerError):
+                wait = next(waits, None)
+                if wait is None or wait > self._patience():
+                    raise
                 time.sleep(wait)
-        raise problem
+
+    def hurry(self, seconds: float) -> None:
+        """From now on let nothing take longer than until then; for a pilot that has to end."""
+        self._deadline = time.monotonic() + seconds
+
+    def _patience(self) -> float:
+        """Seconds that a request may still take; at least one, so that a server can be asked."""
+        return max(1.0, self._deadline - time.monotonic())
 
     def upload(
         self,
@@ -178,14 +189,16 @@ class Session:
         if query:
             url += "?" + urlencode(query)
         sent = self._headers | {"Content-Type": "application/json"} | dict(headers or {})
-        before = time.time()
+        before, patience = time.time(), self._patience()
         with self._lost_connection(operation):
             answer = self._http.request(
                 method,
                 url,
                 body=body,
                 headers=sent,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout),
+                timeout=urllib3.Timeout(
+                    connect=min(CONNECT_SECONDS, patience), read=min(timeout, patience)
+                ),
                 retries=False,
                 preload_content=not stream,
                 redirect=False,
@@ -194,7 +207,7 @@ class Session:
         if answer.status >= 300:
             with self._lost_connection(operation):
                 reason = answer.data
-            raise _error(operation, self.base, answer.status, reason)
+            raise _error(operation, self.base, answer.status, reason, answer.headers)
         return answer
 
     @contextmanager
@@ -276,7 +289,12 @@ def _parsed(operation: str, base: str, data: bytes) -> Any:
         raise ServerError(f"{operation}: the answer is not JSON; is this a CouchDB?") from error
 
 
-def _error(operation: str, base: str, status: int, data: bytes) -> PoolError:
+def _error(
+    operation: str, base: str, status: int, data: bytes, headers: Mapping[str, str]
+) -> PoolError:
+    if status < 400:
+        place = redact(headers.get("Location", "another place"))
+        return Refused(f"{operation}: {base} says {status}, it is at {place}; use that URL")
     try:
         answer = json.loads(data)
         said = f"{answer['error']}: {answer['reason']}".rstrip(".")

@@ -55,7 +55,7 @@ class CouchStore(Store):
     shared = True
 
     def __init__(self, session: Session, database: str) -> None:
-        self.url = f"{session.base}/{database}"
+        self.url = self.address = f"{session.base}/{database}"
         self._session = session
         self._path = f"/{quote(database, safe='')}"
         # Where in each view this pilot looks for work next: the row it stopped at.
@@ -98,6 +98,9 @@ class CouchStore(Store):
 
     def now(self) -> float:
         return self._session.clock.now()
+
+    def hurry(self, seconds: float) -> None:
+        self._session.hurry(seconds)
 
     def close(self) -> None:
         self._session.close()
