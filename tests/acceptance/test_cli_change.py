@@ -1,10 +1,22 @@
 """``picas reset`` and ``picas delete``: which tokens, after which question, and what is said."""
 
+import json
+import os
+import pty
+import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from tests.acceptance.cli import answer_picas, fresh_pool, run_picas
+from tests.acceptance.cli import (
+    PICAS,
+    answer_picas,
+    clean_environment,
+    fresh_pool,
+    home_of,
+    run_picas,
+)
 
 from picas import token
 from picas.pool import Pool, Settlement, connect
@@ -140,9 +152,10 @@ def test_the_question(command: str, question: str, folder: Path) -> None:
     """It tells how many and warns of what pilots run; no leaves all as it is, yes does it."""
     before = docs(local(folder))
     refused = answer_picas(command, "locked", cwd=folder, answer="n\n")
-    assert question in refused.stdout
-    assert "result is" in refused.stdout
-    assert refused.returncode != 0
+    assert question in refused.stderr
+    assert "result is" in refused.stderr
+    assert refused.stderr.endswith("picas: nothing was done\n")
+    assert (refused.returncode, refused.stdout) == (1, "")
     assert docs(local(folder)) == before
     assert answer_picas(command, "locked", cwd=folder, answer="y\n").returncode == 0
     assert states(local(folder)).get("ac") is not State.LOCKED
@@ -151,7 +164,67 @@ def test_the_question(command: str, question: str, folder: Path) -> None:
 def test_a_question_without_locked_tokens(folder: Path) -> None:
     """Where nothing is locked nothing is said of it."""
     done = answer_picas("reset", "error", "done", cwd=folder, answer="y\n")
-    assert "Reset 2 tokens of Monitor/error, Monitor/done to todo? [y/N]" in done.stdout
+    assert "Reset 2 tokens of Monitor/error, Monitor/done to todo? [y/N]" in done.stderr
+
+
+def test_the_end_of_the_input_is_a_no(folder: Path) -> None:
+    """Ctrl-D at the question: nothing is done, and the status is that of a no."""
+    before = docs(local(folder))
+    done = answer_picas("delete", "done", cwd=folder, answer="\x04")
+    assert done.returncode == 1
+    assert done.stderr.endswith("\npicas: nothing was done\n")
+    assert docs(local(folder)) == before
+
+
+def test_an_interrupt_is_no_answer(folder: Path) -> None:
+    """Ctrl-C at the question has the status of an interrupt."""
+    before = docs(local(folder))
+    terminal, stdin = pty.openpty()
+    with subprocess.Popen(
+        [PICAS, "delete", "done"],
+        cwd=folder,
+        env=clean_environment(home_of(folder)),
+        stdin=stdin,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        asked = b""
+        while not asked.endswith(b"[y/N]: "):
+            assert (more := os.read(process.stderr.fileno(), 1000)), asked
+            asked += more
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().endswith(b"interrupted\n")
+    os.close(stdin)
+    os.close(terminal)
+    assert process.returncode == 130
+    assert docs(local(folder)) == before
+
+
+def test_the_figures_for_programs(url: str, tmp_path: Path) -> None:
+    """--json prints how many were changed, and why others were left alone."""
+    args = ("--yes", "--json", "--pool", url)
+    done = run_picas("reset", "Monitor/overview_total", *args, cwd=tmp_path, check=0)
+    assert json.loads(done.stdout) == {"reset": 3, "left_alone": {"todo already": 1}}
+    done = run_picas("delete", "todo", *args, cwd=tmp_path, check=0)
+    assert json.loads(done.stdout) == {"deleted": 4, "left_alone": {}}
+
+
+def test_a_question_does_not_spoil_the_json(folder: Path) -> None:
+    """It is asked on standard error."""
+    done = answer_picas("delete", "error", "--json", cwd=folder, answer="y\n")
+    assert json.loads(done.stdout) == {"deleted": 1, "left_alone": {}}
+
+
+def test_a_lock_that_is_a_text_counts(folder: Path) -> None:
+    """What the views take for locked long ago is reset, however a client wrote it."""
+    with connect(local(folder)) as pool:
+        (doc,) = pool.store.read(["ac-locked"])
+        assert doc is not None
+        pool.store.write([{**doc, "lock": str(doc["lock"] - 25 * 3600)}])
+    args = ("reset", "locked", "--yes", "--locked-for", "24h")
+    done = run_picas(*args, cwd=folder, check=0)
+    assert done.stdout == "reset 1 token of Monitor/locked\n"
+    assert states(local(folder))["ac"] is State.TODO
 
 
 def test_the_name_of_a_token_goes_first(folder: Path) -> None:

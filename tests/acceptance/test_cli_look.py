@@ -1,9 +1,12 @@
 """``picas status``, ``list``, ``show``, ``logs`` and ``get``: what a person and a program see."""
 
 import json
+import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from tests.acceptance.test_cli_run import Work, on_a_terminal, until
 
 from picas import token
 from picas.conditions import parse
+from picas.errors import Forbidden
 from picas.pool import connect
 from picas.token import Holder
 from picas.views import Design
@@ -189,6 +193,15 @@ def test_a_list_of_chosen_fields(local: Work) -> None:
     assert said == "id  sample.name  size\nt0  some thing   3\n"
 
 
+@pytest.mark.parametrize(
+    ("names", "told"), [("size,size", "'size' stands twice"), ("a,,b", "a name is empty")]
+)
+def test_fields_that_make_no_list(names: str, told: str, local: Work) -> None:
+    """A field twice, or one without a name, is told; the status is 2."""
+    local.push("true", size=3)
+    assert told in local.picas("list", "todo", "--fields", names, check=2).stderr
+
+
 def test_a_missing_view_names_those_that_there_are(work: Work) -> None:
     """Status 5."""
     assert "Monitor/error" in work.picas("list", "Monitor/eror", check=5).stderr
@@ -349,6 +362,21 @@ def test_get_takes_files_out(work: Work) -> None:
     assert not list(work.folder.glob(".*part"))
 
 
+def test_files_for_programs(work: Work) -> None:
+    """Names, bytes and types; of a token without files an empty list."""
+    work.push("printf 123 > data.csv")
+    assert json.loads(work.picas("get", "t0", "--json").stdout) == []
+    work.picas("run", "--attach", "*.csv")
+    files = json.loads(work.picas("get", "t0", "--json").stdout)
+    assert [(file["name"], file["size"]) for file in files] == [
+        ("data.csv", 3),
+        ("logs_t0.err", 0),
+        ("logs_t0.out", 0),
+    ]
+    assert files[1]["type"] == "text/plain"
+    assert "leave NAME out" in work.picas("get", "t0", "data.csv", "--json", check=2).stderr
+
+
 def test_get_names_the_files_that_there_are(work: Work) -> None:
     """Status 5; an existing file is left as it was."""
     work.push("true")
@@ -374,3 +402,103 @@ def test_get_shows_no_binary_on_a_terminal(local: Work) -> None:
     local.picas("run", "--attach", "data.*")
     assert "-o FILE" in on_a_terminal(local, "get", "t0", "data.bin")
     assert on_a_terminal(local, "get", "t0", "data.txt").startswith("text\r\n")
+
+
+# --- output that cannot be written, pools that cannot be looked into ---------------------------
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("status",),
+        ("list", "done"),
+        ("list", "done", "--json"),
+        ("export", "done"),
+        ("logs", "t0"),
+        ("doctor",),
+        ("--help",),
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk_behind_the_output(args: tuple[str, ...], unbuffered: str, local: Work) -> None:
+    """One line says so, and the status is 1; the interpreter adds nothing."""
+    local.push("head -c 100000 /dev/zero")
+    local.picas("run")
+    done = _into(Path("/dev/full"), local, *args, env={"PYTHONUNBUFFERED": unbuffered})
+    assert done.stderr == "picas: cannot write the output: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_messages_that_cannot_be_written(local: Work) -> None:
+    """The status stays what it is."""
+    local.push("true")
+    with Path("/dev/full").open("w") as full:
+        command = [PICAS, "show", "nothing"]
+        env = clean_environment(home_of(local.folder))
+        done = subprocess.run(command, cwd=local.folder, env=env, stderr=full, check=False)
+    assert done.returncode == 5
+
+
+def test_streams_that_were_closed(local: Work) -> None:
+    """Nothing is written, least of all into the pool, whose file must not get their numbers."""
+    local.push("true")
+    for args in ("status", "doctor", "push", "run"):
+        subprocess.run(
+            ["/bin/sh", "-c", f"{PICAS} {args} <&- >&- 2>&-"],
+            cwd=local.folder,
+            env=clean_environment(home_of(local.folder)),
+            check=args != "push",
+        )
+    assert "done" in local.picas("show", "t0").stdout
+
+
+@pytest.mark.parametrize("args", [("status",), ("push", "--sweep", "n=1:3"), ("init",)])
+@pytest.mark.parametrize(
+    ("place", "told"), [("file/x.db", "Not a directory"), (f"{'n' * 300}/x.db", "name too long")]
+)
+def test_a_pool_where_there_can_be_none(
+    place: str, told: str, args: tuple[str, ...], local: Work
+) -> None:
+    """One line says why; the status is 5."""
+    (local.folder / "file").touch()
+    done = local.picas("--pool", f"sqlite:///{place}", *args, check=5)
+    assert done.stderr.startswith(f"picas: there can be no pool at {local.folder}/{place}: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_pool_in_a_folder_that_we_may_not_enter(create: bool, tmp_path: Path) -> None:
+    """It is forbidden to us, whether or not it is there."""
+    closed = tmp_path / "closed"
+    closed.mkdir(0)
+    with _as_nobody(), pytest.raises(Forbidden, match=r"closed/x\.db: you may not look there"):
+        connect(f"sqlite:///{closed}/x.db", create=create)
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Without the rights of root, where the tests run as root."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def _into(
+    file: Path, local: Work, *args: str, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with its output into a file."""
+    with file.open("w") as stdout:
+        return subprocess.run(
+            [PICAS, *args],
+            cwd=local.folder,
+            env=clean_environment(home_of(local.folder), env),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )

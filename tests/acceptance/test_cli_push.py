@@ -239,13 +239,22 @@ def test_nothing_but_bad_lines(tmp_path: Path) -> None:
     assert done.stderr.endswith("picas: no tokens in standard input\n")
 
 
-def test_a_token_too_large_for_the_pool(tmp_path: Path) -> None:
-    """What the store refuses is listed, the others are pushed, and the status is 6."""
-    content = "x" * 7_999_990 + "\nsmall\n"
-    done = run_picas("push", cwd=tmp_path, input=content, check=6)
+def test_a_line_over_the_limit(tmp_path: Path) -> None:
+    """A byte too many is a mistake of the input: nothing is pushed, and the status is 2."""
+    content = "small\n" + "x" * (token.MAX_TOKEN_BYTES + 1)
+    done = run_picas("push", cwd=tmp_path, input=content, check=2)
+    assert "line 2: 7,900,001 bytes, and a token can have 7,900,000" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_too_large_for_the_pool(url: str, tmp_path: Path) -> None:
+    """What only the fields of --set make too large is listed, the others are pushed: status 6."""
+    content = "x" * token.MAX_TOKEN_BYTES + "\nsmall\n"
+    notes = [f"--set=note{n}={'y' * 60_000}" for n in range(2)]
+    done = run_picas("push", *notes, "--pool", url, cwd=tmp_path, input=content, check=6)
     assert done.stdout.startswith("pushed 1 token to")
     assert "1 token not pushed: refused by the pool" in done.stderr
-    assert "a document may have 8,000,000" in done.stderr
+    assert [doc["input"] for doc in tokens(url)] == ["small"]
 
 
 def test_a_missing_database(database: str, tmp_path: Path) -> None:

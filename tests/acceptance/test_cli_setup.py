@@ -140,6 +140,49 @@ def test_a_password_in_the_url_works_and_is_discouraged(picas: Picas, database: 
     assert tomllib.loads(picas.config.read_text())["pool"] == bare(database)
 
 
+def test_every_command_warns_of_a_password_in_its_arguments(picas: Picas, database: str) -> None:
+    """Once, wherever --pool stands; not of one that is in the environment."""
+    picas.secrets.append(login(database)["PICAS_PASSWORD"])
+    warning = "warning: a password in a command line can be seen by everyone on this host"
+    for args in (
+        ("status", "--pool", database),
+        ("--pool", database, "status"),
+        ("--pool", database, "push", "--sweep", "n=1:3"),
+        ("--pool", database, "init"),
+    ):
+        done = picas(*args)
+        assert done.stderr.count(warning) == 1
+        assert done.stderr.count("\n") == 1
+    for args in (("doctor", "--pool", database), ("config", "show", "--pool", database)):
+        assert "a password in a command line can be seen" in picas(*args).stdout
+    assert picas("status", env={"PICAS_POOL": database}).stderr == ""
+
+
+def test_init_tells_programs_what_it_did(picas: Picas, couchdb: CouchServer, new_name: str) -> None:
+    """--json prints one object, for either kind of pool, and no lines beside it."""
+    file = picas.folder / "runs.db"
+    facts = {"pool": f"sqlite:///{file}", "config": str(picas.config)}
+    first = json.loads(picas("init", "runs.db", "--json").stdout)
+    assert first.pop("server").startswith("SQLite ")
+    assert first == {**facts, "made": True, "views": "made", "saved": True}
+    again = json.loads(picas("init", "runs.db", "--json").stdout)
+    assert again.pop("server").startswith("SQLite ")
+    assert again == {**facts, "made": False, "views": "current", "saved": False}
+    who = login(couchdb.url)
+    picas.secrets.append(who["PICAS_PASSWORD"])
+    url = bare(couchdb.database_url(new_name))
+    assert json.loads(picas("init", url, "--json", "--yes", env=who).stdout) == {
+        "pool": url,
+        "made": True,
+        "server": f"CouchDB {couchdb.version}",
+        "username": who["PICAS_USERNAME"],
+        "admin": True,
+        "views": "made",
+        "config": str(picas.config),
+        "saved": True,
+    }
+
+
 def test_a_wrong_password_is_told_before_anything_is_written(
     picas: Picas, couchdb: CouchServer, database: str
 ) -> None:

@@ -61,6 +61,26 @@ def test_the_list_for_programs_has_design_condition_and_views(picas: Picas) -> N
     }
 
 
+def test_changes_are_told_to_programs(picas: Picas) -> None:
+    """--json prints what became of the views, and what they are now."""
+
+    def told(*args: str) -> dict[str, object]:
+        facts = json.loads(picas("views", *args, "--json").stdout)
+        assert isinstance(facts, dict)
+        return facts
+
+    add = ("add", "big", "--where", "cores >= 3")
+    first, again = told(*add), told(*add)
+    assert first.pop("result") == "added"
+    assert first == listed(picas)["big"]
+    assert again.pop("result") == "unchanged"
+    assert told("add", "big", "--where", "cores >= 9", "--yes")["result"] == "replaced"
+    assert told("create") == {"result": "unchanged", **listed(picas)["Monitor"]}
+    assert told("remove", "big") == {"result": "removed", "design": "big"}
+    told("remove", "Monitor", "--yes")
+    assert told("create")["result"] == "added"
+
+
 def test_the_same_views_again_change_nothing(picas: Picas) -> None:
     """It says that they are there."""
     picas("views", "add", "big", "--where", "cores >= 3")

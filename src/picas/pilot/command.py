@@ -89,7 +89,7 @@ class CommandRunner:
                 folder.rmdir()
 
     def _make_logs_folder(self) -> None:
-        if self._ready:
+        if self._ready and self.logs.is_dir():  # a task may have cleaned up too much
             return
         missing = [f for f in (self.logs, *self.logs.parents) if not f.exists()]
         try:
