@@ -14,7 +14,7 @@ from picas.cli.common import counted, pool, pool_option
 from picas.cli.params import Duration, Size
 from picas.cli.progress import SAYING, Progress, Screen
 from picas.pilot import CommandRunner, Pilot, StopCriteria, Summary, handled, new_holder
-from picas.pilot.command import LOG_LIMIT, check_template
+from picas.pilot.command import LOG_LIMIT, check_program, check_template
 from picas.pool import Pool
 from picas.process import adopt_orphans
 
@@ -27,7 +27,7 @@ log = logging.getLogger(SAYING)
 @click.option("--view", default="Monitor/todo", show_default=True, help="Which tokens to run.")
 @click.option(
     "--slots",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 4096),
     default=jobid.allowed_cores,
     show_default="the cores this process may use",
     help="Tokens to run at once.",
@@ -108,6 +108,8 @@ def run_command(
     Tokens that fail do not change the exit status: 'picas list error' shows them.
     """
     check_template([*command, *attach])
+    if command:
+        check_program(command)
     view = "/".join(views.split(view))
     adopt_orphans()
     holder = new_holder()
@@ -135,6 +137,7 @@ def run_command(
             _say_start(pilot, opened, view, slots)
             with screen, Progress(pilot, opened, view, screen), handled(pilot) as came:
                 summary = pilot.run()
+        _say_files(runner, summary)
         return _say_end(summary, view, runner.logs, interrupted=signal.SIGINT in came)
 
 
@@ -148,6 +151,17 @@ def _say_start(pilot: Pilot, opened: Pool, view: str, slots: int) -> None:
         pilot.holder.pilot,
         extra=facts,
     )
+
+
+def _say_files(runner: CommandRunner, summary: Summary) -> None:
+    """What a person should know of the tasks' files."""
+    if summary.counters.ran:
+        for pattern in runner.attach:
+            if pattern not in runner.matched:
+                log.warning("--attach %r matched no file of any token", pattern)
+    if runner.kept:
+        logs = counted(len(runner.kept), "log")
+        log.info("too long for the tokens, kept on disk: %s in %s", logs, runner.logs)
 
 
 def _say_end(summary: Summary, view: str, logs: Path, *, interrupted: bool) -> int:

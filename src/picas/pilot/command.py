@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from picas import token
-from picas.errors import InputError, TaskError
+from picas.errors import ConfigError, InputError, TaskError
 from picas.logs import Excerpt
 from picas.pilot.runner import Files, Result
 from picas.process import EndedBy, Finished, Task
@@ -69,6 +69,10 @@ class CommandRunner:
         self.scratch = Path(tempfile.mkdtemp(prefix="picas-pilot-"))
         inherited = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
         self.environ = inherited | {"PICAS_POOL": pool_url}
+        self.matched: set[str] = set()
+        """Patterns of `attach` that found a file."""
+        self.kept: list[Path] = []
+        """Logs that stay on disk: they are longer than what goes into the token."""
         self._made: list[Path] = []
         self._ready = False
 
@@ -215,10 +219,11 @@ class CommandTask:
     def _attached(self) -> Files:
         """The files that the patterns name, by their base name (by their path, if two share it)."""
         files: Files = {}
-        for pattern in self._attach:
+        for raw, pattern in zip(self._runner.attach, self._attach, strict=True):
             for found in sorted(glob.glob(pattern)):  # noqa: PTH207
                 path = Path(found)
                 if path.is_file():
+                    self._runner.matched.add(raw)
                     name = _attachment_name(path.name)
                     files[_attachment_name(found) if name in files else name] = path
         return files
@@ -227,8 +232,10 @@ class CommandTask:
         """Logs that need not stay: those that are in the token as a whole."""
         if self._runner.keep_logs:
             return []
-        paths = (self._out, self._err)
-        return [p for p in paths if p.exists() and p.stat().st_size <= self._runner.log_limit]
+        paths = [path for path in (self._out, self._err) if path.exists()]
+        kept = [path for path in paths if path.stat().st_size > self._runner.log_limit]
+        self._runner.kept += kept
+        return [path for path in paths if path not in kept]
 
 
 def command(doc: Document, template: Sequence[str] | None) -> list[str]:
@@ -304,6 +311,16 @@ def _field(name: str, doc: Mapping[str, Any]) -> Any:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def check_program(template: Sequence[str]) -> None:
+    """Raise `ConfigError` if a template names a program that this host does not have."""
+    program = template[0]
+    if not _PLACE.search(program) and shutil.which(program) is None:
+        raise ConfigError(
+            f"there is no program {program!r} here; what stands behind the options is the command "
+            "to run for each token (a view is named by --view)"
+        )
 
 
 def _starts_itself(argv: Sequence[str]) -> bool:

@@ -82,7 +82,7 @@ class Pilot:
         self._out: set[str] = set()  # leases in the slots, waiting or running
         self._dry = False
         self._stopping: str | None = None
-        self._told = self._hurry = False
+        self._told = self._said = self._hurry = False
         self._asked: float | None = None
         self._started = time.monotonic()
         facts = {"slots": slots, "view": view, **(about or {})}
@@ -150,6 +150,7 @@ class Pilot:
                 self._record()
             why = self._why_stop()
             if why is not None:
+                self._say_stop(why)
                 self._give_back(0.0)
                 if self._at_rest() or self._give_up():
                     self.summary.reason = why
@@ -163,6 +164,13 @@ class Pilot:
                     self.summary.reason = f"no work left in {self._view}"
                     return
             self._collect()
+
+    def _say_stop(self, why: str) -> None:
+        """Acknowledge a signal, once, while tasks still run."""
+        if self._told and not self._said and (running := self.running):
+            self._said = True
+            tasks = "1 task" if running == 1 else f"{running} tasks"
+            log.warning("%s: ending %s; Ctrl-C again leaves no time for that", why, tasks)
 
     def _at_rest(self) -> bool:
         return not (self._out or self._recorder.pending or self._pool.in_doubt)
