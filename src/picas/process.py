@@ -247,16 +247,18 @@ class Task:
         if not program:
             return self._refuse(err, NOT_FOUND, "the command is empty")
         try:
-            # No preexec_fn: with it, the interpreter could not use vfork.
-            return subprocess.Popen(
-                self._argv,
-                stdin=_dev_null(),
-                stdout=out,
-                stderr=err,
-                cwd=self._cwd,
-                env=self._base.plus(self._env) if self._base else self._env,
-                start_new_session=True,
-            )
+            env = self._base.plus(self._env) if self._base else self._env
+            with self._mark.inherited():
+                # No preexec_fn: with it, the interpreter could not use vfork.
+                return subprocess.Popen(
+                    self._argv,
+                    stdin=_dev_null(),
+                    stdout=out,
+                    stderr=err,
+                    cwd=self._cwd,
+                    env=env,
+                    start_new_session=True,
+                )
         except ValueError as problem:
             return self._refuse(err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}")
         except OSError as problem:

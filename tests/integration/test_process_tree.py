@@ -267,7 +267,7 @@ def test_respawning_processes_are_ended(place: Place, argument: str) -> None:
 @pytest.fixture
 def unmarked_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel does not let us mark the limits of a command."""
-    monkeypatch.setattr(proctree.Mark, "onto", lambda *_: None)
+    monkeypatch.setattr(proctree, "_limit_locks", lambda _: None)
 
 
 @pytest.mark.usefixtures("adopting", "unmarked_limits")

@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ class CommandRunner:
         """Logs that stay on disk: they are longer than what goes into the token."""
         self._made: list[Path] = []
         self._ready = False
+        self._lock = threading.Lock()
 
     def start(self, doc: Document, time_limit: float | None) -> "CommandTask":
         """Prepare one token.
@@ -93,26 +95,34 @@ class CommandRunner:
                 folder.rmdir()
 
     def _make_logs_folder(self) -> None:
-        if self._ready and self.logs.is_dir():  # a task may have cleaned up too much
-            return
-        missing = [f for f in (self.logs, *self.logs.parents) if not f.exists()]
+        with self._lock:
+            if not self._ready or not self.logs.is_dir():  # a task may have cleaned up too much
+                self._made += [f for f in (self.logs, *self.logs.parents) if not f.exists()]
+                _make_folder(self.logs)
+                self._ready = True
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder for logs, and see that there is room in it.
+
+    Raises:
+        TaskError: It cannot be written.
+    """
+    try:
+        # Another pilot that ends may delete an empty folder above ours in between.
+        for _ in range(5):
+            with contextlib.suppress(FileNotFoundError):
+                folder.mkdir(parents=True, exist_ok=True)
+                break
+        probe = folder / f".{secrets.token_hex(4)}"
         try:
-            # Another pilot that ends may delete an empty folder above ours in between.
-            for _ in range(5):
-                with contextlib.suppress(FileNotFoundError):
-                    self.logs.mkdir(parents=True, exist_ok=True)
-                    break
-            probe = self.logs / f".{secrets.token_hex(4)}"
-            try:
-                probe.write_bytes(bytes(_ROOM))
-            finally:
-                probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise TaskError(
-                f"cannot write logs in {self.logs}: {error.strerror}; choose another folder with "
-                "--logs"
-            ) from error
-        self._made, self._ready = missing, True
+            probe.write_bytes(bytes(_ROOM))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise TaskError(
+            f"cannot write logs in {folder}: {error.strerror}; choose another folder with --logs"
+        ) from error
 
 
 class CommandTask:
