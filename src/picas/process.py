@@ -27,7 +27,7 @@ from picas.errors import TaskError
 from picas.proctree import adopt_orphans
 from picas.token import TIME_LIMIT_EXIT_CODE
 
-__all__ = ["EndedBy", "Environ", "Finished", "Task", "adopt_orphans"]
+__all__ = ["EndedBy", "Finished", "Task", "adopt_orphans"]
 
 CANNOT_EXECUTE: Final = 126
 """Exit code of a command that is there but cannot be executed, as a shell has it."""
@@ -73,21 +73,6 @@ class Finished:
     ended_by: EndedBy
 
 
-class Environ:
-    """Environment variables that many tasks share, encoded once rather than for each task.
-
-    Make one of the variables that stay the same, and give it to each task as its `base`.
-    """
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self.mark = variables.get(proctree.MARK)
-        self._encoded = _encoded(variables)
-
-    def plus(self, variables: Mapping[str, str]) -> dict[bytes, bytes]:
-        """All variables as the system takes them; those given here replace shared ones."""
-        return self._encoded | _encoded(variables)
-
-
 class _Asked(enum.IntEnum):
     """What `Task.stop` was called for; it only ever rises."""
 
@@ -103,9 +88,7 @@ class Task:
         argv: The program and its arguments; the program is looked up in ``PATH`` of `env`.
         out: File for standard output; made or emptied.
         err: File for standard error; made or emptied.
-        env: The whole environment, or what differs from `base`; a mark is added (see
-            `picas.proctree.MARK`).
-        base: Variables shared with other tasks; none by default.
+        env: The whole environment; a mark is added (see `picas.proctree.MARK`).
         cwd: Working directory; this process's own by default.
         time_limit: Seconds of wall-clock time; none by default.
         grace: Seconds between TERM and KILL.
@@ -118,7 +101,6 @@ class Task:
         out: Path,
         err: Path,
         env: Mapping[str, str],
-        base: Environ | None = None,
         cwd: Path | None = None,
         time_limit: float | None = None,
         grace: float = 10.0,
@@ -126,8 +108,7 @@ class Task:
         self._argv = list(argv)
         self._out, self._err = out, err
         self._mark = proctree.Mark()
-        self._env = self._mark.into(env, base.mark if base else None)
-        self._base = base
+        self._env = self._mark.into(env)
         self._cwd = cwd
         self._time_limit = time_limit
         self._grace = grace
@@ -247,18 +228,16 @@ class Task:
         if not program:
             return self._refuse(err, NOT_FOUND, "the command is empty")
         try:
-            env = self._base.plus(self._env) if self._base else self._env
-            with self._mark.inherited():
-                # No preexec_fn: with it, the interpreter could not use vfork.
-                return subprocess.Popen(
-                    self._argv,
-                    stdin=_dev_null(),
-                    stdout=out,
-                    stderr=err,
-                    cwd=self._cwd,
-                    env=env,
-                    start_new_session=True,
-                )
+            # No preexec_fn: with it, the interpreter could not use vfork.
+            return subprocess.Popen(
+                self._argv,
+                stdin=_dev_null(),
+                stdout=out,
+                stderr=err,
+                cwd=self._cwd,
+                env=self._env,
+                start_new_session=True,
+            )
         except ValueError as problem:
             return self._refuse(err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}")
         except OSError as problem:
@@ -417,10 +396,6 @@ def _log_error(path: Path, problem: OSError) -> TaskError:
         f"cannot write the log {path}: {problem.strerror}; "
         "look at the space left, the quota and the permissions of its directory"
     )
-
-
-def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
-    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def _why(problem: OSError, program: str) -> str:

@@ -199,14 +199,12 @@ class Mark:
 
     The environment is easily lost (``env -i``, daemons that write their title over it). The limit
     on file locks is not: children inherit it whatever they exec, and Linux has ignored it since
-    2.4.25.
+    2.4.25. It is set once the command runs (by way of our own limits, slots would have to start
+    their commands one at a time): what starts before that is told by exclusion.
 
     Attributes:
         made: Clock ticks since boot; none of the task's processes is older.
     """
-
-    # The limits are those of the whole process: one thread at a time lends them to its command.
-    _limits = threading.Lock()
 
     def __init__(self) -> None:
         # Always 19 digits in decimal, so that it is not found inside another number.
@@ -214,31 +212,20 @@ class Mark:
         self._nonce = f"{os.getpid():x}-{self._limit:016x}"
         self.made = _ticks()
 
-    def into(self, env: Mapping[str, str], outer: str | None = None) -> dict[str, str]:
-        """The environment with the mark in it, behind the mark of a task around this one.
-
-        Args:
-            env: The environment.
-            outer: The mark around this one, if it is not in `env`.
-        """
-        outer = env.get(MARK, outer)
+    def into(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment with the mark in it, behind the mark of a task around this one."""
+        outer = env.get(MARK)
         return {**env, MARK: f"{outer}.{self._nonce}" if outer else self._nonce}
 
-    @contextmanager
-    def inherited(self) -> Iterator[None]:
-        """A span in which a command is started with the mark in its limits."""
-        with self._limits:
-            before = _limit_locks(self._limit)
-            try:
-                yield
-            finally:
-                if before is not None:
-                    _limit_locks(before)
+    def onto(self, pid: int) -> None:
+        """Mark the limits of a command, of which its children inherit it."""
+        if sys.platform == "linux":
+            # Refused where the limit was lowered for good, and for another user's command.
+            with suppress(OSError, ValueError):
+                resource.prlimit(pid, _RLIMIT_LOCKS, (self._limit, resource.RLIM_INFINITY))
 
     def on(self, process: Process) -> bool:
         """Tell whether a process carries the mark."""
-        if process.session == os.getsid(0):
-            return False  # another child of ours, started while a command borrowed our limits
         if str(self._limit).encode() in _read(f"/proc/{process.pid}/limits"):
             return True
         prefix, nonce = f"{MARK}=".encode(), self._nonce.encode()
@@ -266,6 +253,7 @@ class Tree:
     def started(self, leader: int) -> None:
         """The task's first process runs."""
         self._leader = leader
+        self._mark.onto(leader)
 
     def close(self) -> None:
         """The task is over."""
@@ -432,16 +420,6 @@ class Tree:
 def reap_orphans() -> None:
     """Reap adopted processes that have ended."""
     _adoption.orphans()
-
-
-def _limit_locks(number: int) -> int | None:
-    """Set this process's limit on file locks; gives the one before, None if it was refused."""
-    if sys.platform == "linux":
-        with suppress(OSError, ValueError):
-            soft, hard = resource.getrlimit(_RLIMIT_LOCKS)
-            resource.setrlimit(_RLIMIT_LOCKS, (number, hard))
-            return soft
-    return None
 
 
 def _signal(process: Process, number: int, done: int | None) -> None:

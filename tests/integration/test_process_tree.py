@@ -267,7 +267,7 @@ def test_respawning_processes_are_ended(place: Place, argument: str) -> None:
 @pytest.fixture
 def unmarked_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel does not let us mark the limits of a command."""
-    monkeypatch.setattr(proctree, "_limit_locks", lambda _: None)
+    monkeypatch.setattr(proctree.Mark, "onto", lambda *_: None)
 
 
 @pytest.mark.usefixtures("adopting", "unmarked_limits")
@@ -348,7 +348,11 @@ def test_tasks_do_not_end_each_others_daemons(place: Place, daemon: str) -> None
     thread.start()
     first = place.pids(1)
     for _ in range(5):
-        slot("short", script.format(2) + " while ! [ -s pid2 ]; do sleep 0.01; done; exit 4")
+        # The sleep: not in the moment before the limits are marked.
+        slot(
+            "short",
+            "sleep 0.1; " + script.format(2) + " while ! [ -s pid2 ]; do sleep 0.01; done; exit 4",
+        )
         assert results["short"].exit_code == 4
         assert place.alive() == first
         (place.path / "pid2").unlink()

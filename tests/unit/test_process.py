@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from picas.errors import TaskError
-from picas.process import EndedBy, Environ, Finished, Task
+from picas.process import EndedBy, Finished, Task
 from picas.proctree import MARK
 
 LINUX = sys.platform == "linux"
@@ -75,21 +75,11 @@ def test_mark_is_unique_and_keeps_the_mark_of_a_task_around_it(tmp_path: Path) -
     assert all(re.fullmatch(r"outer\.[0-9a-f]+-[0-9a-f]{16}", mark) for mark in marks)
 
 
-def test_shared_variables_reach_the_command_below_its_own(tmp_path: Path) -> None:
-    """A task has the shared variables, its own in place of those of the same name, and the mark."""
-    base = Environ({**os.environ, "COLOUR": "grün", "SIZE": "1", MARK: "outer"})
-    command = f'echo "$COLOUR $SIZE ${MARK}"'
-    for size in ("2", "3"):
-        run(tmp_path, "sh", "-c", command, base=base, env={"SIZE": size})
-        assert re.fullmatch(rf"grün {size} outer\.[0-9a-f-]+\n", (tmp_path / "out").read_text())
-
-
 def test_value_that_cannot_be_encoded_has_failed(tmp_path: Path) -> None:
-    """A variable that no environment can hold fails the command, on shared variables as well."""
-    for base in (None, Environ(os.environ)):
-        finished = run(tmp_path, "true", base=base, env={"PATH": "/bin", "HALF": "\ud800"})
-        assert finished.exit_code == 126
-        assert "surrogates" in (tmp_path / "err").read_text()
+    """A variable that no environment can hold fails the command."""
+    finished = run(tmp_path, "true", env={"PATH": "/bin", "HALF": "\ud800"})
+    assert finished.exit_code == 126
+    assert "surrogates" in (tmp_path / "err").read_text()
 
 
 def test_command_leads_a_session_of_its_own(tmp_path: Path) -> None:
