@@ -69,16 +69,6 @@ class _Line:
     text: str
 
 
-def count_lines(stream: BinaryIO) -> int:
-    """How many lines are left in a seekable stream (blank ones too); its position is kept."""
-    start, lines, last = stream.tell(), 0, b"\n"
-    while chunk := stream.read(1 << 20):
-        lines += chunk.count(b"\n")
-        last = chunk
-    stream.seek(start)
-    return lines + (not last.endswith(b"\n"))
-
-
 def read_lines(stream: BinaryIO, name: str) -> Iterator[Entry | Bad]:
     r"""One token a line: ``input`` is the line. Blank lines are skipped; ``#`` means nothing.
 

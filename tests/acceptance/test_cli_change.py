@@ -1,5 +1,6 @@
 """``picas reset`` and ``picas delete``: which tokens, after which question, and what is said."""
 
+import contextlib
 import json
 import os
 import pty
@@ -190,9 +191,14 @@ def test_an_interrupt_is_no_answer(folder: Path) -> None:
         assert process.stderr is not None
         asked = b""
         while not asked.endswith(b"[y/N]: "):
-            assert (more := os.read(process.stderr.fileno(), 1000)), asked
+            more = os.read(process.stderr.fileno(), 1000)
+            assert more, asked
             asked += more
-        process.send_signal(signal.SIGINT)
+        # A signal that comes right before the terminal is read goes unseen until the next one.
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
         assert process.stderr.read().endswith(b"interrupted\n")
     os.close(stdin)
     os.close(terminal)

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from picas import token
 from picas.conditions import parse
 from picas.errors import Forbidden
 from picas.pool import connect
+from picas.pool.sqlite import SqliteStore
 from picas.token import Holder
 from picas.views import Design
 
@@ -468,13 +469,16 @@ def test_a_pool_where_there_can_be_none(
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("create", [False, True])
-def test_a_pool_in_a_folder_that_we_may_not_enter(create: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ask", [SqliteStore.exists, SqliteStore.create])
+def test_a_pool_in_a_folder_that_we_may_not_enter(
+    ask: Callable[[SqliteStore], bool], tmp_path: Path
+) -> None:
     """It is forbidden to us, whether or not it is there."""
     closed = tmp_path / "closed"
     closed.mkdir(0)
+    store = SqliteStore(closed / "x.db")
     with _as_nobody(), pytest.raises(Forbidden, match=r"closed/x\.db: you may not look there"):
-        connect(f"sqlite:///{closed}/x.db", create=create)
+        ask(store)
 
 
 @contextmanager

@@ -414,3 +414,27 @@ def on_a_terminal(work: Work, *args: str, columns: int = 80) -> str:
             written += piece
     os.waitpid(pid, 0)
     return written.decode()
+
+
+def test_a_word_that_is_no_program_stops_before_any_token(local: Work) -> None:
+    """A view given as if it were an argument fails no token; the message tells the option."""
+    local.push("true")
+    ran = local.picas("run", "todo", check=2)
+    assert "there is no program 'todo'" in ran.stderr
+    assert "--view" in ran.stderr
+    assert token.state(local.get("t0")) is State.TODO
+
+
+def test_patterns_that_match_nothing_are_told(local: Work) -> None:
+    """A mistyped pattern does not pass in silence."""
+    local.push("touch a.txt")
+    ran = local.picas("run", "--attach", "*.txt", "--attach", "*.zip")
+    assert "--attach '*.zip' matched no file" in ran.stderr
+    assert "*.txt" not in ran.stderr
+
+
+def test_logs_that_stay_are_told(local: Work) -> None:
+    """Where a log was too long for its token, the last words say where all of it is."""
+    local.push("seq 10000")
+    ran = local.picas("run", "--log-limit", "1K")
+    assert "kept on disk: 1 log in" in ran.stderr

@@ -90,6 +90,31 @@ def test_disk_full_for_the_logs(tmp_path: Path, small_disk: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_full_disk_does_not_eat_the_pool(tmp_path: Path, small_disk: Path) -> None:
+    """On a disk that is full no token is failed: all are given back, and status 7 says so."""
+    push(tmp_path, *(f"echo {number}" for number in range(100)))
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "filler").write_bytes(bytes(2 << 20))
+    done = run_picas("run", "--logs", str(small_disk / "logs"), cwd=tmp_path)
+    assert done.returncode == 7, done.stderr
+    with connect(f"sqlite:///{tmp_path}/picas.db") as pool:
+        assert pool.counts() == {State.TODO: 100, State.LOCKED: 0, State.DONE: 0, State.ERROR: 0}
+
+
+def test_disk_that_fills_up_meanwhile(tmp_path: Path, small_disk: Path) -> None:
+    """Tokens that fail for lack of room that others took are given back, and the pilot ends."""
+    grab = f"head -c 2M /dev/zero >{small_disk}/filler"
+    push(tmp_path, f"{grab}; exit 0", *(f"echo {number}" for number in range(50)))
+    logs = small_disk / "logs"
+    done = run_picas("run", "--slots", "1", "--logs", str(logs), cwd=tmp_path)
+    assert done.returncode == 7, done.stderr
+    with connect(f"sqlite:///{tmp_path}/picas.db") as pool:
+        counts = pool.counts()
+    assert counts[State.LOCKED] == 0
+    assert counts[State.ERROR] <= 1
+    assert counts[State.TODO] > 0
+
+
 def test_no_room_to_begin_a_log(tmp_path: Path, small_disk: Path) -> None:
     """Where not even a log can be begun, tokens are given back and the status says it."""
     push(tmp_path, "true", "true")

@@ -19,7 +19,6 @@ from picas.inputs import (
     Entry,
     Identifier,
     cell_value,
-    count_lines,
     read_csv,
     read_json,
     read_lines,
@@ -113,16 +112,6 @@ def test_a_line_of_the_limit_is_read_and_a_longer_one_is_bad(end: bytes) -> None
     assert [entry.where for entry in long] == ["f, line 1", "f, line 2", "f, line 3"]
     assert "bytes, and a token can have 7,900,000; put the data in a file" in str(long[1])
     assert str(long[1]).startswith("f, line 2: 15,800,003 bytes")
-
-
-@pytest.mark.parametrize(
-    ("data", "lines"), [(b"", 0), (b"a", 1), (b"a\n", 1), (b"\n\na", 3), (b"a\nb\n", 2)]
-)
-def test_lines_are_counted_without_moving_the_stream(data: bytes, lines: int) -> None:
-    """The total of a progress bar; the last line may lack its end."""
-    stream = io.BytesIO(data)
-    assert count_lines(stream) == lines
-    assert stream.read() == data
 
 
 # JSON

@@ -14,8 +14,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PATIENCE_SECONDS = 5.0
 """How long a pilot that has to end waits for one answer of the pool."""
 
-INTERRUPTED = 130
-"""Exit status of a pilot that was stopped by Ctrl-C (128 + SIGINT)."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of a pilot that was stopped by Ctrl-C."""
 
 
 @contextmanager
