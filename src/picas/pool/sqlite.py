@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from picas import token
+from picas.backoff import delays
 from picas.errors import (
     Conflict,
     Forbidden,
@@ -143,7 +144,7 @@ class SqliteStore(Store):
                     cached_statements=256,
                 )
                 try:
-                    db.execute("PRAGMA journal_mode = WAL")
+                    _use_wal(db)
                     # In WAL mode NORMAL loses nothing when a process dies, only with the power.
                     db.execute("PRAGMA synchronous = NORMAL")
                 except sqlite3.Error:
@@ -419,6 +420,20 @@ class SqliteStore(Store):
 def _document(row: Sequence[Any]) -> Document:
     doc_id, rev, body = row
     return {"_id": doc_id, "_rev": rev, **json.loads(body)}
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on; SQLite's busy time-out does not cover this one statement."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    for wait in delays(0.01, 0.5):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(wait)
+        else:
+            return
 
 
 def _index_name(design_id: str) -> str:
