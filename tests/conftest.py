@@ -1,5 +1,6 @@
 """Fixtures that every tier of tests may use."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,13 @@ def exchange(request: pytest.FixtureRequest) -> Iterator[Exchange]:
     talk = Exchange(server)
     yield talk
     talk.close()
+
+
+def pytest_configure() -> None:
+    """Let the commands under test be interrupted, also where the tests run in the background."""
+    # A shell starts background jobs with INT ignored, and what is ignored stays so in children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

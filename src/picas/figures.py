@@ -20,8 +20,8 @@ from picas import token
 from picas.token import Document, State
 from picas.views import DEFAULT_DESIGN
 
-ALIVE_SECONDS = 180.0
-"""A pilot whose heartbeat is younger lives: it may miss two of them, one a minute."""
+ALIVE_SECONDS = 300.0
+"""A pilot whose heartbeat is younger lives: the lease time, unless the environment sets another."""
 
 RATE_SECONDS = 300.0
 """How far back a rate looks."""

@@ -39,6 +39,7 @@ _NEVER = object()
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 _CONTENT_ID = re.compile(r"token_([0-9a-f]{16})")
+_LIKE_ID = ("id", "_id")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _JSON_ERRORS = (ValueError, RecursionError)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -438,6 +439,11 @@ def _header(row: tuple[str, list[str]] | None, name: str) -> list[str]:
     where, header = row[0], [column.strip() for column in row[1]]
     if "" in header:
         raise InputError(f"{where}: column {header.index('') + 1} has no name in the header row")
+    if "_id" not in header and (odd := next((c for c in header if c.lower() in _LIKE_ID), None)):
+        raise InputError(
+            f"{where}: a column {odd!r}, but none '_id': did you mean '_id', the token's id? "
+            "If it is a field of your own, give it another name"
+        )
     if twice := next((column for column in header if header.count(column) > 1), None):
         raise InputError(f"{where}: the header row names the column {twice!r} twice")
     return header

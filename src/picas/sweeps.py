@@ -21,8 +21,12 @@ from picas.token import CLASSIC_DEFAULTS
 OWN_FIELDS = frozenset({*CLASSIC_DEFAULTS, "pilot", "lease", "attempts", *JOB_ID_FIELDS})
 """Fields of a token to which PiCaS itself gives a meaning."""
 
+MAX_TOKENS = 100_000_000
+"""The largest sweep; one of that size is a slip of the pen more often than a plan."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+_DASHED = re.compile(r"(-?[0-9][0-9.]*)-([0-9][0-9.]*)")
 _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9]{1,2})?[dfeg]?")
 _MAX_EXPONENT = 300
 
@@ -74,7 +78,8 @@ class Sweep:
             are braces.
 
     Raises:
-        InputError: No axes, a name that comes twice, or a template that cannot be filled.
+        InputError: No axes, a name that comes twice, a template that cannot be filled, or more
+            than `MAX_TOKENS`.
     """
 
     axes: Sequence[Axis]
@@ -86,6 +91,11 @@ class Sweep:
             raise InputError("a sweep needs at least one NAME=VALUES")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InputError(f"the sweep names {twice!r} twice; list all its values once")
+        if self.count() > MAX_TOKENS:
+            raise InputError(
+                f"the sweep makes {self.count():,} tokens, and {MAX_TOKENS:,} is the most; "
+                "let each token do more of the work"
+            )
         _fill(self._parts(), {axis.name: next(iter(axis)) for axis in self.axes})
 
     def count(self) -> int:
@@ -179,7 +189,13 @@ def _list(text: str, values: list[str]) -> tuple[Value, ...]:
             raise InputError(
                 f"sweep {text!r}: {value!r} is a range; write one range, or a list of values"
             )
-    if any(_number(value) is None for value in values):
+    odd = [value for value in values if _number(value) is None]
+    # Several such texts may be meant (chunks=1-10,11-20); one of them is a range gone wrong.
+    dashed = _DASHED.fullmatch(odd[0]) if len(odd) == 1 else None
+    if dashed and all(map(_NUMBER.fullmatch, dashed.groups())):
+        meant = ":".join([*dashed.groups(), "STEP"])
+        raise InputError(f"sweep {text!r}: {odd[0]!r} is a text; did you mean {meant}?")
+    if odd:
         return tuple(Value(value, value) for value in values)
     # One type for all: else a template's {n:03d} and a view's comparison hold for some only.
     kind = int if all(value.lstrip("-").isdigit() for value in values) else float

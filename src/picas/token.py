@@ -28,6 +28,12 @@ what runs write into it."""
 MAX_ATTEMPTS = 20
 """Entries kept in a token's history; the oldest leave first, numbers go on counting."""
 
+LOST = "lost with its pilot"
+"""The reason in the history of a token whose pilot was not heard of any more."""
+
+MOST_LOST = 3
+"""So often running a token may be lost with its pilot."""
+
 TIME_LIMIT_EXIT_CODE = 124
 """Exit code of a token that reached its own time limit (as ``timeout(1)`` has it)."""
 
@@ -206,6 +212,21 @@ def release(doc: Document, now: float, reason: str) -> Document:
         broken_off = Outcome(None, now - wall, now, reason, wall)
         return _without_job(_end_attempt(released, now, broken_off))
     return _without_job(_without_lease(released))
+
+
+def lost(doc: Document, now: float) -> Document:
+    """Locked to todo because its pilot is gone: costs the token no retry.
+
+    The third time running it becomes an error: it may be what kills its pilots.
+    """
+    back = release(doc, now, LOST)
+    history = attempts(back)
+    in_a_row = 0
+    while in_a_row < len(history) and history[-1 - in_a_row].get("reason") == LOST:
+        in_a_row += 1
+    if in_a_row < MOST_LOST:
+        return back
+    return error(back, now, f"{LOST} {in_a_row} times running: it may be what kills them")
 
 
 def error(doc: Document, now: float, message: str) -> Document:

@@ -20,10 +20,12 @@ from tests.acceptance.cli import (
 )
 
 from picas import token
+from picas.config import parse_pool
 from picas.pool import Pool, Settlement, connect
 from picas.token import Document, Holder, Outcome, State
 
 IDS = ("aa-done", "ab-error", "ac-locked", "ad-todo")
+HERE = "in sqlite:///picas.db"
 EXIT_CODES = {"aa-done": 0, "ab-error": 3}
 
 
@@ -72,6 +74,11 @@ def states(url: str) -> dict[str, State | None]:
     return {name[:2]: token.state(doc) for name, doc in docs(url).items()}
 
 
+def shown(url: str) -> str:
+    """A pool as a person is shown it: without user name and password."""
+    return parse_pool(url).url
+
+
 def local(folder: Path) -> str:
     """The embedded pool that commands use in a folder."""
     return f"sqlite:///{folder}/picas.db"
@@ -80,7 +87,7 @@ def local(folder: Path) -> str:
 def test_reset_a_view(url: str, tmp_path: Path) -> None:
     """A failed token is todo again, with its history and one more scrub; the others stay."""
     done = run_picas("reset", "Monitor/error", "--yes", "--pool", url, cwd=tmp_path, check=0)
-    assert done.stdout == "reset 1 token of Monitor/error\n"
+    assert done.stdout == f"reset 1 token of Monitor/error in {shown(url)}\n"
     doc = docs(url)["ab-error"]
     assert token.state(doc) is State.TODO
     assert doc["scrub_count"] == 1
@@ -92,7 +99,8 @@ def test_delete_views_and_ids(url: str, tmp_path: Path) -> None:
     """Views (by their short name too) and parts of ids, several in one command."""
     args = ("delete", "done", "Monitor/error", "ad", "--yes", "--pool", url)
     done = run_picas(*args, cwd=tmp_path, check=0)
-    assert done.stdout == "deleted 3 tokens of Monitor/done, Monitor/error, ad-todo\n"
+    names = "Monitor/done, Monitor/error, ad-todo"
+    assert done.stdout == f"deleted 3 tokens of {names} in {shown(url)}\n"
     assert states(url) == {"ac": State.LOCKED}
 
 
@@ -101,14 +109,15 @@ def test_reset_what_was_locked_long_ago(url: str, tmp_path: Path) -> None:
     args = ("reset", "locked", "--yes", "--pool", url)
     soon = run_picas(*args, "--locked-for", "24h", cwd=tmp_path, check=0)
     assert soon.stdout == (
-        "reset 0 tokens of Monitor/locked\nleft alone 1 token: claimed later than that\n"
+        f"reset 0 tokens of Monitor/locked in {shown(url)}\n"
+        "left alone 1 token: claimed later than that\n"
     )
     with connect(url) as pool:
         (doc,) = pool.store.read(["ac-locked"])
         assert doc is not None
         pool.store.write([{**doc, "lock": doc["lock"] - 25 * 3600}])
     late = run_picas(*args, "--locked-for", "24h", cwd=tmp_path, check=0)
-    assert late.stdout == "reset 1 token of Monitor/locked\n"
+    assert late.stdout == f"reset 1 token of Monitor/locked in {shown(url)}\n"
     assert states(url)["ac"] is State.TODO
 
 
@@ -116,7 +125,7 @@ def test_a_token_that_is_todo_is_left_alone(folder: Path) -> None:
     """All of a view of all tokens is reset, but for the one that needs it not."""
     done = run_picas("reset", "Monitor/overview_total", "--yes", cwd=folder, check=0)
     assert done.stdout == (
-        "reset 3 tokens of Monitor/overview_total\nleft alone 1 token: todo already\n"
+        f"reset 3 tokens of Monitor/overview_total {HERE}\nleft alone 1 token: todo already\n"
     )
     assert set(states(local(folder)).values()) == {State.TODO}
     assert docs(local(folder))["ad-todo"]["scrub_count"] == 0
@@ -126,10 +135,10 @@ def test_an_empty_view_is_no_failure(folder: Path) -> None:
     """Nothing to do is done without a question."""
     run_picas("delete", "error", "--yes", cwd=folder, check=0)
     assert run_picas("delete", "error", cwd=folder, check=0).stdout == (
-        "deleted 0 tokens of Monitor/error\n"
+        f"deleted 0 tokens of Monitor/error {HERE}\n"
     )
     assert run_picas("reset", "error", cwd=folder, check=0).stdout == (
-        "reset 0 tokens of Monitor/error\n"
+        f"reset 0 tokens of Monitor/error {HERE}\n"
     )
 
 
@@ -138,15 +147,20 @@ def test_nobody_to_ask(command: str, folder: Path) -> None:
     """Without a terminal and without --yes nothing is changed; the message names --yes."""
     before = docs(local(folder))
     done = run_picas(command, "error", cwd=folder, check=2)
-    assert "add --yes" in done.stderr
+    assert done.stderr.startswith("picas: ")
+    assert done.stderr.endswith("There is no terminal to ask; add --yes\n")
+    assert done.stderr.count("\n") == 1
     assert docs(local(folder)) == before
 
 
 @pytest.mark.parametrize(
     ("command", "question"),
     [
-        ("reset", "Reset 1 token of Monitor/locked to todo? One of them is locked"),
-        ("delete", "Delete 1 token of Monitor/locked, logs included, for good? One of them"),
+        ("reset", f"Reset 1 token of Monitor/locked {HERE} to todo? One of them is locked"),
+        (
+            "delete",
+            f"Delete 1 token of Monitor/locked {HERE}, logs included, for good? One of them",
+        ),
     ],
 )
 def test_the_question(command: str, question: str, folder: Path) -> None:
@@ -165,7 +179,7 @@ def test_the_question(command: str, question: str, folder: Path) -> None:
 def test_a_question_without_locked_tokens(folder: Path) -> None:
     """Where nothing is locked nothing is said of it."""
     done = answer_picas("reset", "error", "done", cwd=folder, answer="y\n")
-    assert "Reset 2 tokens of Monitor/error, Monitor/done to todo? [y/N]" in done.stderr
+    assert f"Reset 2 tokens of Monitor/error, Monitor/done {HERE} to todo? [y/N]" in done.stderr
 
 
 def test_the_end_of_the_input_is_a_no(folder: Path) -> None:
@@ -210,15 +224,20 @@ def test_the_figures_for_programs(url: str, tmp_path: Path) -> None:
     """--json prints how many were changed, and why others were left alone."""
     args = ("--yes", "--json", "--pool", url)
     done = run_picas("reset", "Monitor/overview_total", *args, cwd=tmp_path, check=0)
-    assert json.loads(done.stdout) == {"reset": 3, "left_alone": {"todo already": 1}}
+    assert json.loads(done.stdout) == {
+        "pool": shown(url),
+        "reset": 3,
+        "left_alone": {"todo already": 1},
+    }
     done = run_picas("delete", "todo", *args, cwd=tmp_path, check=0)
-    assert json.loads(done.stdout) == {"deleted": 4, "left_alone": {}}
+    assert json.loads(done.stdout) == {"pool": shown(url), "deleted": 4, "left_alone": {}}
 
 
 def test_a_question_does_not_spoil_the_json(folder: Path) -> None:
     """It is asked on standard error."""
     done = answer_picas("delete", "error", "--json", cwd=folder, answer="y\n")
-    assert json.loads(done.stdout) == {"deleted": 1, "left_alone": {}}
+    facts = json.loads(done.stdout)
+    assert facts == {"pool": "sqlite:///picas.db", "deleted": 1, "left_alone": {}}
 
 
 def test_a_lock_that_is_a_text_counts(folder: Path) -> None:
@@ -229,7 +248,7 @@ def test_a_lock_that_is_a_text_counts(folder: Path) -> None:
         pool.store.write([{**doc, "lock": str(doc["lock"] - 25 * 3600)}])
     args = ("reset", "locked", "--yes", "--locked-for", "24h")
     done = run_picas(*args, cwd=folder, check=0)
-    assert done.stdout == "reset 1 token of Monitor/locked\n"
+    assert done.stdout == f"reset 1 token of Monitor/locked {HERE}\n"
     assert states(local(folder))["ac"] is State.TODO
 
 
@@ -238,8 +257,31 @@ def test_the_name_of_a_token_goes_first(folder: Path) -> None:
     with connect(local(folder)) as pool:
         _add(pool, "error", "Monitor/done")
     done = run_picas("delete", "error", "Monitor/done", "--yes", cwd=folder, check=0)
-    assert done.stdout == "deleted 2 tokens of error, Monitor/done\n"
+    assert done.stdout == f"deleted 2 tokens: error, Monitor/done {HERE}\n"
     assert len(docs(local(folder))) == 4
+
+
+def test_ids_are_named_as_tokens(folder: Path) -> None:
+    """A token is no view, so nothing is said to be *of* it; of several, how many were changed."""
+    done = run_picas("delete", "ab", "--yes", cwd=folder, check=0)
+    assert done.stdout == f"deleted token ab-error {HERE}\n"
+    done = run_picas("reset", "aa", "ad", "--yes", cwd=folder, check=0)
+    told = f"reset 1 of 2 tokens: aa-done, ad-todo {HERE}\nleft alone 1 token: todo already\n"
+    assert done.stdout == told
+
+
+def test_a_pool_that_the_configuration_hides_is_told(folder: Path) -> None:
+    """The pool of the file is used, a note names both; the same pool is no other one."""
+    config = home_of(folder) / "config.toml"
+    env = {"PICAS_CONFIG": str(config)}
+    run_picas("init", "sqlite:///other.db", cwd=folder, env=env, check=0)
+    done = run_picas("reset", "error", "--yes", cwd=folder, env=env, check=0)
+    other = f"sqlite:///{folder}/other.db"
+    assert done.stdout == f"reset 0 tokens of Monitor/error in {other}\n"
+    told = f"note: the pool is {other} (from {config}); the picas.db here is another"
+    assert done.stderr == f"picas: {told}: --pool picas.db\n"
+    run_picas("init", "picas.db", "--yes", cwd=folder, env=env, check=0)
+    assert run_picas("status", cwd=folder, env=env, check=0).stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -284,6 +326,6 @@ def test_more_than_a_chunk(tmp_path: Path) -> None:
     with connect(local(tmp_path)) as pool:
         assert len(pool.claim("Monitor/todo", 1_200, Holder("pilot_here", "here"))) == 1_200
     done = run_picas("reset", "locked", "--yes", cwd=tmp_path, check=0)
-    assert done.stdout == "reset 1,200 tokens of Monitor/locked\n"
+    assert done.stdout == f"reset 1,200 tokens of Monitor/locked {HERE}\n"
     done = run_picas("delete", "todo", "--yes", cwd=tmp_path, check=0)
-    assert done.stdout == "deleted 1,200 tokens of Monitor/todo\n"
+    assert done.stdout == f"deleted 1,200 tokens of Monitor/todo {HERE}\n"

@@ -1,5 +1,6 @@
 """``picas doctor``: each line, and no traceback whatever is broken."""
 
+import errno
 import json
 import os
 import threading
@@ -13,6 +14,8 @@ import pytest
 from tests.acceptance.accounts import Picas, account, bare, login
 from tests.couchdb.raw import Raw
 from tests.couchdb.server import CouchServer
+
+from picas.cli.checks import Subject, logs
 
 
 @pytest.fixture
@@ -198,6 +201,23 @@ def test_a_folder_that_cannot_be_written_is_a_warning(picas: Picas) -> None:
     picas("init", "runs.db")
     (picas.folder / "picas-logs").write_text("in the way")
     assert report(picas)["logs"][0] == "warning"
+
+
+def test_a_disk_that_takes_names_only_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk takes empty files, so bytes are written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picas-logs").mkdir()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    (finding,) = logs(Subject(None))
+    assert finding.status == "warning"
+    assert finding.text == f"{tmp_path}/picas-logs cannot be written: No space left on device"
+    assert list((tmp_path / "picas-logs").iterdir()) == []
 
 
 def test_schedulers_on_the_path_are_named(picas: Picas) -> None:

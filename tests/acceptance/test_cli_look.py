@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,11 @@ from tests.acceptance.test_cli_run import Work, on_a_terminal, until
 
 from picas import token
 from picas.conditions import parse
+from picas.config import parse_pool
 from picas.errors import Forbidden
-from picas.pool import connect
+from picas.pool import Settlement, connect
 from picas.pool.sqlite import SqliteStore
-from picas.token import Holder
+from picas.token import Holder, Outcome
 from picas.views import Design
 
 NASTY = "\x1b[2J\x1b]0;title\x07 [red]x[/red] \u202etxt\r\n日本語"
@@ -74,9 +76,10 @@ def test_status_counts_the_tokens(work: Work) -> None:
     work.push("true", "true", "false", "true")
     work.picas("run", "--max-tasks", "3", "--slots", "1")
     lines = work.picas("status").stdout.splitlines()
-    assert lines[0].split() == ["design", "todo", "locked", "done", "error", "total"]
-    assert lines[1].split()[0] == "Monitor"
-    numbers = dict(zip(lines[0].split()[1:], map(int, lines[1].split()[1:6]), strict=True))
+    assert lines[0].split() == ["pool", parse_pool(work.url).url]
+    assert lines[1].split() == ["design", "todo", "locked", "done", "error", "total"]
+    assert lines[2].split()[0] == "Monitor"
+    numbers = dict(zip(lines[1].split()[1:], map(int, lines[2].split()[1:6]), strict=True))
     assert sum(numbers[s] for s in ("done", "error")) == 3
     assert (numbers["todo"], numbers["locked"], numbers["total"]) == (1, 0, 4)
     assert "no pilots at work" in lines
@@ -89,12 +92,32 @@ def test_status_tells_rate_and_time_left(local: Work) -> None:
     said = local.picas("status").stdout
     assert "1 pilot with 8 slots on 1 host\n10/min, about 2 min left\n" in said
     save_pilot(local, _id="pilot_far_2_00", heartbeat=1)
-    assert "1 pilot gone without a word" in local.picas("status").stdout
+    assert "1 pilot gone without a word; no token is locked" in local.picas("status").stdout
     facts = json.loads(local.picas("status", "--json").stdout)
     (design,) = facts["designs"]
     assert (design["todo"], design["tokens_per_minute"]) == (20, pytest.approx(10))
     assert design["seconds_left"] == pytest.approx(120, rel=0.01)
     assert facts["fleet"] == {"pilots": 1, "hosts": 1, "slots": 8, "running": 0, "lost": 1}
+
+
+def test_status_says_when_the_time_left_can_be_told(local: Work) -> None:
+    """A pilot tells nothing in its first minute, and no rate before a token has ended."""
+    local.push("true", "true")
+    now = int(time.time())
+    save_pilot(local, started=now, heartbeat=now)
+    assert "\ntime left: known after a minute\n" in local.picas("status").stdout
+    save_pilot(local, _id="pilot_far_2_00", done=0)
+    assert "time left: known when tokens have ended" in local.picas("status").stdout
+
+
+def test_status_tells_how_to_free_what_lost_pilots_have(local: Work) -> None:
+    """Only where tokens are locked is there something to give back."""
+    local.push("true", "true")
+    with connect(local.url) as pool:
+        pool.claim("Monitor/todo", 2, Holder("pilot_far_2_00", "far"))
+    save_pilot(local, heartbeat=1)
+    told = "1 pilot gone without a word, 2 tokens locked: picas reap\n"
+    assert told in local.picas("status").stdout
 
 
 def test_status_shows_every_design_or_one(work: Work) -> None:
@@ -107,12 +130,27 @@ def test_status_shows_every_design_or_one(work: Work) -> None:
     assert [(d["design"], d["total"]) for d in facts["designs"]] == [("Monitor", 3), ("Big", 1)]
     facts = json.loads(work.picas("status", "Big", "--json").stdout)
     assert [d["design"] for d in facts["designs"]] == ["Big"]
-    assert len(work.picas("status").stdout.splitlines()) == 5
+    assert len(work.picas("status").stdout.splitlines()) == 6
 
 
 def test_status_of_a_missing_design_names_those_that_there_are(work: Work) -> None:
     """Status 5."""
     assert "Monitor/" in work.picas("status", "Nope", check=5).stderr
+    told = work.picas("status", "monitor", check=5).stderr
+    assert told.endswith("; did you mean the design Monitor?\n")
+
+
+@pytest.mark.parametrize(
+    ("view", "hint"),
+    [
+        ("Monitor", "Monitor is a group of views: say Monitor/todo, or Monitor/overview_total"),
+        ("erro", "did you mean Monitor/error?"),
+        ("Montor/done", "did you mean the design Monitor?"),
+    ],
+)
+def test_a_view_that_is_misspelled(view: str, hint: str, work: Work) -> None:
+    """The message names what was meant, if something is near."""
+    assert f"; {hint}" in work.picas("list", view, check=5).stderr
 
 
 def test_watching_without_a_terminal_gives_plain_lines(local: Work) -> None:
@@ -278,6 +316,26 @@ def test_show_for_programs_is_the_document(work: Work) -> None:
     """As the pool has it."""
     work.push("true", sample=[1, {"a": None}])
     assert json.loads(work.picas("show", "t0", "--json").stdout) == work.get("t0")
+
+
+def test_the_end_of_a_traceback_is_shown(local: Work) -> None:
+    """Where the exception was raised: file and line, below the attempts, of the last one only."""
+    local.push("true")
+    (doc,) = claimed(local)
+    frames = "".join(f'  File "deep.py", line {n}, in f\n    f()\n' for n in range(9))
+    trace = f"Traceback (most recent call last):\n{frames}ValueError: \x1b[2Jx\n"
+    now = time.time()
+    with connect(local.url) as pool:
+        pool.settle([Settlement(doc, Outcome(1, now, now, "ValueError", 0.0, error=trace))])
+    said = local.picas("show", "t0").stdout
+    shown = said.rpartition("the end of the last traceback\n")[2].splitlines()
+    assert shown[-3:] == [
+        '    File "deep.py", line 8, in f',
+        "      f()",
+        "  ValueError: \\x1b[2Jx",
+    ]
+    assert len(shown) == 6
+    assert "'picas show t0' tells what it has" in local.picas("logs", "t0", check=5).stderr
 
 
 def test_an_unknown_id_is_told(work: Work) -> None:

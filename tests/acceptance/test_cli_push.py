@@ -166,6 +166,7 @@ BAD = {
     "csv-cells": (("--csv",), b"input,q\na,1\nb,1,2\n", "line 3: number of cells 3"),
     "csv-quote": (("--csv",), b'input\n"a\n', "not CSV"),
     "csv-header": (("--csv",), b"input,input\na,b\n", "names the column 'input' twice"),
+    "csv-id": (("--csv",), b"id,q\na,1\n", "line 1: a column 'id', but none '_id': did you mean"),
     "empty": ((), b"", "no tokens in work.txt"),
     "blank": ((), b"\n  \n", "no tokens in work.txt"),
     "prefix": (("--prefix", "_x"), b"a\n", "prefix"),
@@ -261,6 +262,7 @@ def test_a_missing_database(database: str, tmp_path: Path) -> None:
     """On CouchDB nothing is made silently: the message says how, without the password."""
     done = run_picas("push", "--pool", f"{database}x", cwd=tmp_path, input="x\n", check=5)
     assert "'picas init' makes it" in done.stderr
+    assert "broken off" not in done.stderr
     assert database.split("@")[0].rpartition(":")[2] not in done.stderr
 
 

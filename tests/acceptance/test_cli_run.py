@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -423,6 +424,21 @@ def test_a_word_that_is_no_program_stops_before_any_token(local: Work) -> None:
     assert "there is no program 'todo'" in ran.stderr
     assert "--view" in ran.stderr
     assert token.state(local.get("t0")) is State.TODO
+
+
+def test_a_view_of_tokens_that_are_not_free_is_told(local: Work) -> None:
+    """A pilot that claims nothing there says why, and what gives them back."""
+    local.push("true")
+    local.picas("run")
+    told = "tokens of Monitor/done are not free: a pilot claims none; 'picas reset Monitor/done'"
+    assert told in local.picas("run", "--view", "done").stderr
+    assert "not free" not in local.picas("run").stderr
+
+
+def test_the_line_on_a_terminal_tells_what_is_left_from_the_start(local: Work) -> None:
+    """It counts at once, and tells the time left as soon as there is a rate."""
+    local.push("sleep 1.2", "sleep 1.5", "sleep 0.8")
+    assert re.search(r"running  \d left", on_a_terminal(local, "run", "--slots", "1"))
 
 
 def test_patterns_that_match_nothing_are_told(local: Work) -> None:

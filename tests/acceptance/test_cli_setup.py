@@ -79,17 +79,43 @@ def test_init_asks_before_it_replaces_another_configuration(picas: Picas) -> Non
     """Without a terminal it refuses, and --yes agrees."""
     picas("init", "one.db")
     refused = picas("init", "two.db", status=2)
-    assert "one.db. Replace it?" in refused.stderr
-    assert "--yes" in refused.stderr
+    assert "one.db (--no-save leaves it, PICAS_CONFIG names another file)" in refused.stderr
+    assert refused.stderr.startswith("picas: ")
+    assert refused.stderr.endswith(" Replace it? There is no terminal to ask; add --yes\n")
     assert not (picas.folder / "two.db").exists()
     assert "one.db" in picas.config.read_text()
     picas("init", "two.db", "--yes")
     assert "two.db" in picas.config.read_text()
 
 
+def test_init_of_a_pool_beside_the_usual_one(picas: Picas) -> None:
+    """--no-save makes the pool and leaves the configuration, and says how to name the pool."""
+    picas("init", "one.db")
+    before = picas.config.read_text()
+    url = f"sqlite:///{picas.folder}/two.db"
+    assert f"by --pool {url}, or in PICAS_POOL" in picas("init", "two.db", "--no-save").stdout
+    assert picas.config.read_text() == before
+    assert f"pool {url}\n" in picas("--pool", url, "status").stdout
+    facts = json.loads(picas("init", "two.db", "--no-save", "--json").stdout)
+    assert (facts["saved"], facts["config"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("127.0.0.1:5984/db", "http://127.0.0.1:5984/db"),
+        ("couch.example.org/my-pool", "https://couch.example.org/my-pool"),
+    ],
+)
+def test_a_server_without_its_scheme(url: str, meant: str, picas: Picas) -> None:
+    """The message shows the whole URL; what may hold a password gets no such hint."""
+    assert picas("init", url, status=2).stderr.endswith(f"; did you mean {meant}?\n")
+    assert "did you mean" not in picas("init", f"me:word@{url}", status=2).stderr
+
+
 def test_init_without_a_pool_or_a_terminal_says_what_to_give(picas: Picas) -> None:
     """It guesses no pool."""
-    assert "Which pool?" in picas("init", status=2).stderr
+    assert "which pool?" in picas("init", status=2).stderr
     assert not picas.config.exists()
 
 

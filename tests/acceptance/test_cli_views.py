@@ -51,6 +51,16 @@ def test_a_view_with_a_condition_picks_its_tokens(picas: Picas, tmp_path: Path) 
     ]
 
 
+def test_a_field_that_no_token_has_is_told(picas: Picas) -> None:
+    """Misspelled, perhaps; the views are added. Of an empty pool nothing is known."""
+    assert picas("views", "add", "big", "--where", "coers >= 3").stderr == ""
+    picas("push", "--sweep", "cores=1:5", "--template", "echo {cores}")
+    where = "coers >= 3 and cores > 1 and hostname != 'x'"
+    added = picas("views", "add", "bigger", "--where", where)
+    assert added.stderr == "picas: note: no token has a field 'coers'\n"
+    assert added.stdout.startswith("added the views bigger/")
+
+
 def test_the_list_for_programs_has_design_condition_and_views(picas: Picas) -> None:
     """JSON on request."""
     picas("views", "add", "big", "--where", "cores >= 3")

@@ -61,7 +61,7 @@ def test_a_fleet_is_the_pilots_that_live() -> None:
             a_pilot(),
             a_pilot(hostname="other", slots=2, running=[]),
             a_pilot(state="ended"),
-            a_pilot(heartbeat=NOW - 181),
+            a_pilot(heartbeat=NOW - 301),
         ],
         NOW,
     )
@@ -70,9 +70,9 @@ def test_a_fleet_is_the_pilots_that_live() -> None:
 
 
 def test_a_pilot_lives_while_its_heartbeat_is_younger_than_three_minutes() -> None:
-    """At three minutes it is taken for dead."""
-    assert figures.is_alive(a_pilot(heartbeat=NOW - 179), NOW)
-    assert not figures.is_alive(a_pilot(heartbeat=NOW - 180), NOW)
+    """At five minutes it is taken for dead."""
+    assert figures.is_alive(a_pilot(heartbeat=NOW - 299), NOW)
+    assert not figures.is_alive(a_pilot(heartbeat=NOW - 300), NOW)
     assert not figures.is_alive({}, NOW)
 
 

@@ -25,6 +25,27 @@ def values(sweep: str) -> list[Any]:
     return [value.json for value in parse_sweep(sweep)]
 
 
+@pytest.mark.parametrize("sweep", ["q=0.1-0.3", "n=1-10", "n=-2-5,7"])
+def test_a_range_with_a_dash_is_refused(sweep: str) -> None:
+    """The message shows how a range is written."""
+    with pytest.raises(InputError, match=r"did you mean .+:.+:STEP"):
+        parse_sweep(sweep)
+
+
+def test_texts_with_dashes_are_values() -> None:
+    """Several of them, dates, and names are meant as they are."""
+    for sweep in ("chunk=1-10,11-20", "day=2024-01-31", "month=2024-01", "name=a-1"):
+        assert texts(sweep) == sweep.partition("=")[2].split(",")
+
+
+def test_the_size_of_a_sweep_has_an_end() -> None:
+    """It is known before any token is made."""
+    axes = [parse_sweep("a=1:10000"), parse_sweep("b=1:10000")]
+    assert Sweep(axes).count() == 100_000_000
+    with pytest.raises(InputError, match="makes 200,000,000 tokens, and 100,000,000 is the most"):
+        Sweep([*axes, parse_sweep("c=1,2")])
+
+
 def filled(template: str, *sweeps: str) -> list[Any]:
     """The inputs of a sweep's tokens."""
     sweep = Sweep([parse_sweep(text) for text in sweeps], template)

@@ -277,3 +277,18 @@ def test_changes_keep_the_users_fields(
         token.check(doc)
         assert json.loads(json.dumps(doc, allow_nan=False)) == doc
     assert held == unchanged
+
+
+def test_lost_three_times_running_is_an_error() -> None:
+    """A token whose pilots keep dying is closed; a run in between starts the count anew."""
+
+    def lost(doc: token.Document) -> token.Document:
+        return token.lost(token.claim(doc, NOW, HOLDER, "lease"), NOW)
+
+    twice = lost(lost(token.new({}, "a")))
+    assert token.state(twice) is State.TODO
+    assert token.state(lost(twice)) is State.ERROR
+    ran = token.claim(twice, NOW, HOLDER, "lease")
+    ran = token.scrub(ran, NOW, token.Outcome(1, NOW, NOW, "exit code 1", 0.0))
+    assert token.state(lost(lost(ran))) is State.TODO
+    assert ran["scrub_count"] == 1

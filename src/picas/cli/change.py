@@ -66,6 +66,16 @@ class Selection:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         return ", ".join(names[:_NAMED]) + more
 
+    def changed(self, number: int) -> str:
+        """What so many of it are called: views have tokens, ids are tokens."""
+        if self.views:
+            return f"{common.counted(number, 'token')} of {self.name}"
+        all_ = len(self.ids)
+        if number == all_ == 1:
+            return f"token {self.name}"
+        of = "" if number == all_ else f"{number:,} of "
+        return f"{of}{common.counted(all_, 'token')}: {self.name}"
+
     def tokens(self, pool: Pool) -> Iterator[Document]:
         """The documents; views in the order of their ids, in flat memory."""
         for view in self.views:
@@ -128,7 +138,7 @@ def reset_command(
         locked = counts[State.LOCKED]
         wanted = counts.total() - counts[State.TODO] - counts[None]
         warning = f" {_locked(locked)} result is not recorded then." if locked else ""
-        question = f"Reset {common.counted(wanted, 'token')} of {selection.name} to todo?"
+        question = f"Reset {selection.changed(wanted)} in {pool.url} to todo?"
         if wanted:
             common.confirm(question + warning, yes=yes)
 
@@ -156,8 +166,8 @@ def delete_command(what: tuple[str, ...], yes: bool, as_json: bool, pool_url: st
         locked = counts[State.LOCKED]
         warning = f" {_locked(locked)} result is lost then." if locked else ""
         if counts.total():
-            number = common.counted(counts.total(), "token")
-            question = f"Delete {number} of {selection.name}, logs included, for good?"
+            what_all = selection.changed(counts.total())
+            question = f"Delete {what_all} in {pool.url}, logs included, for good?"
             common.confirm(question + warning, yes=yes)
 
         def keep(doc: Document) -> str | None:
@@ -198,8 +208,8 @@ def _change(
                 kept["changed or deleted by others meanwhile"] += len(ids) - number
                 meter.advance(len(chunk))
     finally:
-        line = f"{done} {common.counted(changed, 'token')} of {selection.name}"
-        report.say(line, **{done: changed}, left_alone=+kept)
+        line = f"{done} {selection.changed(changed)} in {pool.url}"
+        report.say(line, pool=pool.url, **{done: changed}, left_alone=+kept)
         for why, number in (+kept).items():
             report.say(f"left alone {common.counted(number, 'token')}: {why}")
         report.end()

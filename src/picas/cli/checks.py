@@ -9,6 +9,7 @@ import platform
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ CLOCK_SECONDS = 5.0
 DISK_PROBLEM = 100_000_000
 DISK_WARNING = 2_000_000_000
 INDEX_CHANGES = 10_000
+PROBE_BYTES = 4096
 
 SCHEDULERS = {"sbatch": "Slurm", "condor_submit": "HTCondor", "dirac-wms-job-submit": "DIRAC"}
 """Each command that submits batch jobs, and whose it is."""
@@ -382,11 +384,16 @@ def logs(subject: Subject) -> Findings:  # noqa: ARG001
     """Can 'picas run' keep logs here while tasks run?"""
     folder = Path("picas-logs")
     place = (folder if folder.exists() else Path()).absolute()
-    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        yield Finding("ok", f"{folder.absolute()} can be written")
-    else:
+    try:
+        # Bytes, not only a name: a full disk still takes empty files.
+        with tempfile.TemporaryFile(dir=place, buffering=0) as probe:
+            probe.write(os.urandom(PROBE_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as error:
         advice = "run from another folder, or choose one with 'picas run --logs'"
-        yield Finding("warning", f"{place} cannot be written", advice)
+        yield Finding("warning", f"{place} cannot be written: {error.strerror}", advice)
+    else:
+        yield Finding("ok", f"{folder.absolute()} can be written")
 
 
 POOL = ("configuration", "server", "credentials", "database", "embedded pool")

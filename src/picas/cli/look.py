@@ -4,6 +4,7 @@ import codecs
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -23,6 +24,8 @@ from picas.pool import Pool
 from picas.token import Document, State
 
 LIST_LIMIT = 50
+
+_TRACEBACK_LINES = 6
 
 _LIST_COLUMNS = (
     Column("id", least=12),
@@ -141,6 +144,7 @@ def show_command(token_id: str, as_json: bool, pool_url: str | None) -> None:
     for name, text in rows:
         out.print(Text.assemble((f"  {table.safe(name):<{width}}  ", "dim"), text))
     _section("attempts", [_attempt_row(entry) for entry in token.attempts(doc)])
+    _show_traceback(doc.get("error"))
     _show_attachments(doc)
 
 
@@ -183,6 +187,16 @@ def _messages(errors: Any) -> list[str]:
         else:
             texts.append(value(entry))
     return texts
+
+
+def _show_traceback(errors: Any) -> None:
+    """Where the last error came from: the end of its traceback, if it has one."""
+    last = errors[-1] if isinstance(errors, list) and errors else None
+    message = str(last.get("message", "")) if isinstance(last, dict) else ""
+    if message.startswith("Traceback "):
+        console().print(Text("\nthe end of the last traceback", style="bold"))
+        for line in message.splitlines()[-_TRACEBACK_LINES:]:
+            console().print(Text(f"  {table.safe(line)}"))
 
 
 def _attempt_row(entry: dict[str, Any]) -> list[str | Text]:
@@ -269,7 +283,9 @@ def _no_log(doc: Document, attempt: int | None, there: dict[int, str]) -> str:
         )
     if state is State.TODO:
         return f"{name} has no logs: it has not run yet (todo)"
-    return f"{name} has no logs in the pool ({'no token' if state is None else state.value})"
+    standing = "no token" if state is None else state.value
+    show = f"picas show {shlex.quote(str(doc['_id']))}"
+    return f"{name} has no logs in the pool ({standing}); '{show}' tells what it has"
 
 
 @click.command("get")

@@ -23,6 +23,7 @@ COMMANDS = {
     "logs": "picas.cli.look",
     "passwd": "picas.cli.setup",
     "push": "picas.cli.push",
+    "reap": "picas.cli.reap",
     "reset": "picas.cli.change",
     "run": "picas.cli.run",
     "show": "picas.cli.look",

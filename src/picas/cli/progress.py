@@ -114,7 +114,8 @@ class Progress:
     def __init__(self, pilot: Pilot, opened: Pool, view: str, screen: Screen) -> None:
         self._pilot, self._pool, self._view, self._screen = pilot, opened, view, screen
         self._meter = figures.RateMeter(span=60.0, least=2.0)
-        self._left: int | None = None
+        self._counted: tuple[int, int] | None = None
+        """What was in the view, and how many tokens the pilot had run then."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="progress", daemon=True)
 
@@ -131,12 +132,12 @@ class Progress:
     def _tell(self) -> None:
         live = self._screen.live
         every = _LIVE_SECONDS if live else PLAIN_SECONDS
-        count_at = time.monotonic() + (_COUNT_SECONDS if live else 0.0)
+        count_at = time.monotonic()
         while not self._ended.wait(every):
             now = time.monotonic()
             self._meter.saw(now, self._pilot.summary.counters.ran)
             if now >= count_at:
-                self._left = self._count()
+                self._count()
                 count_at = time.monotonic() + (_COUNT_SECONDS if live else 0.0)
             if self._ended.is_set():
                 return
@@ -145,11 +146,12 @@ class Progress:
             else:
                 log.info("%s", self.line())
 
-    def _count(self) -> int | None:
+    def _count(self) -> None:
+        ran = self._pilot.summary.counters.ran
         try:
-            return self._pool.count(self._view)
+            self._counted = self._pool.count(self._view), ran
         except PoolError:
-            return None
+            self._counted = None
 
     def line(self) -> str:
         """How far the pilot is, in one line."""
@@ -161,9 +163,18 @@ class Progress:
         ]
         if rate:
             parts.append(figures.rate(rate))
-        if self._left is not None:
-            parts.append(f"{self._left:,} left")
+        if self._counted is not None:
+            number, ran = self._counted
+            # Counts are rare: in between, each token that ran made room for one more.
+            left = max(0, number - (did.ran - ran))
+            parts.append(f"{left:,} left{_time_left(left, rate)}")
         return "  ".join(parts) if self._screen.live else ", ".join(parts)
+
+
+def _time_left(left: int, rate: float | None) -> str:
+    """How long this pilot alone would take for what is left."""
+    seconds = figures.time_left(left, rate) if left else None
+    return "" if seconds is None else f" (about {figures.duration(seconds)} for this pilot)"
 
 
 def _columns() -> int:

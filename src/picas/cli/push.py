@@ -21,7 +21,7 @@ from picas import inputs
 from picas.cli import common
 from picas.cli.exits import OK, REFUSED
 from picas.cli.meter import Meter
-from picas.errors import InputError, PicasError
+from picas.errors import InputError, PoolUnreachable, ServerError
 from picas.inputs import Bad, Entry, Identifier
 from picas.pool import Pool, Pushed, PushState
 from picas.sweeps import Sweep, parse_set, parse_sweep
@@ -159,7 +159,7 @@ def push_command(
     sweep = _sweep(file, sweeps, template, as_json or as_csv)
     with _read_twice(file, _reader(as_json, as_csv), sweep) as (name, read):
         work = Work(name, read, dict(parse_set(text) for text in sets), prefix, skip_bad)
-        checked = check(work)
+        checked = check(work, None if sweep is None else sweep.count())
         if dry_run:
             _show(checked, summary_json)
             return OK
@@ -170,14 +170,18 @@ def push_command(
             return report(tally, checked.bad, pool.url, summary_json)
 
 
-def check(work: Work) -> Checked:
+def check(work: Work, total: int | None = None) -> Checked:
     """Read it all, to find out whether it can be pushed.
+
+    Args:
+        work: What is to be pushed.
+        total: How much it is, where that is known.
 
     Raises:
         InputError: Something cannot become a token (and `Work.skip_bad` is off), or nothing can.
     """
     checked = Checked()
-    with Meter("checking", "token") as meter:
+    with Meter("checking", "token", total) as meter:
         for item in work.tokens():
             meter.advance()
             if not isinstance(item, Bad):
@@ -204,7 +208,7 @@ def push(work: Work, pool: Pool, total: int) -> Tally:
             for answer in pool.push(work.good()):
                 tally.add(answer)
                 meter.advance()
-    except (KeyboardInterrupt, PicasError):
+    except (KeyboardInterrupt, PoolUnreachable, ServerError):
         common.note(
             f"broken off: {tally.counts.total():,} of {common.counted(total, 'token')} pushed so "
             "far. The same command again pushes the rest, and none twice"

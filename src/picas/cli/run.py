@@ -19,6 +19,7 @@ from picas.pool import Pool
 from picas.process import adopt_orphans
 
 _NAMED = 10
+_NOT_FREE = (views.LOCKED, views.DONE, views.ERROR)
 
 log = logging.getLogger(SAYING)
 
@@ -142,6 +143,12 @@ def run_command(
 
 
 def _say_start(pilot: Pilot, opened: Pool, view: str, slots: int) -> None:
+    state = views.split(view)[1]
+    if state in _NOT_FREE:
+        back = f"picas reset {view}"
+        log.warning(
+            "tokens of %s are not free: a pilot claims none; '%s' gives them back", view, back
+        )
     facts = {"pool": opened.url, "view": view, "slots": slots, "pilot": pilot.holder.pilot}
     log.info(
         "%s on %s in %s (%s)",

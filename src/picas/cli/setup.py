@@ -1,6 +1,7 @@
 """``picas init`` and ``passwd``: where the pool is and who we are, set up."""
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from picas import config
 from picas.cli import common
 from picas.cli.common import Report, json_option, pool_option, yes_option
 from picas.cli.views import Monitor, ensure_monitor
-from picas.config import CouchLocation, Settings, SqliteLocation
+from picas.config import CouchLocation, PoolLocation, Settings, SqliteLocation
 from picas.credentials import KEYRING_SERVICE, Secret, keyring_account, redact
 from picas.errors import ConfigError, Forbidden, PoolUnreachable, Unauthorized
 from picas.pool import Pool
@@ -26,6 +27,9 @@ from picas.views import DEFAULT_DESIGN, STANDARD_VIEWS
 _stdin_option = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input (one line)."
 )
+
+_BARE = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?/[a-z][a-z0-9_$()+/-]*")
+"""A server and a database, without what goes before them."""
 
 
 # --- init ----------------------------------------------------------------------------------------
@@ -40,6 +44,11 @@ _stdin_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Certificates to trust, for a server with an authority of its own.",
 )
+@click.option(
+    "--no-save",
+    is_flag=True,
+    help="Write no configuration: for a pool beside the one that the commands use.",
+)
 @yes_option
 @json_option
 def init_command(
@@ -47,6 +56,7 @@ def init_command(
     username: str | None,
     password_stdin: bool,
     ca_file: Path | None,
+    no_save: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -59,21 +69,23 @@ def init_command(
 
     The password comes from the terminal, --password-stdin or PICAS_PASSWORD. One inside the URL
     works too, but everyone on this host can see the command line while it runs.
+
+    PICAS_CONFIG names another configuration file.
     """
     url = _pool_url(pool_url)
-    location = config.parse_pool(url)
+    location = _location(url)
     report = Report(as_json=as_json)
     if isinstance(location, SqliteLocation):
         if username or password_stdin or ca_file:
             raise click.UsageError("an embedded pool has no users, passwords or certificates")
-        settings = _init_embedded(location, report, yes=yes)
+        settings = _init_embedded(location, report, yes=yes, save=not no_save)
     else:
         given = pool_url or click.get_current_context().find_object(str)
         if given and location.password:
             common.note(f"warning: {common.VISIBLE_PASSWORD}")
         settings = _login(url, location, username, password_stdin, ca_file)
-        _init_couch(settings, report, yes=yes)
-    _next_steps(settings, report)
+        _init_couch(settings, report, yes=yes, save=not no_save)
+    _next_steps(settings, report, save=not no_save)
     report.end()
 
 
@@ -84,8 +96,8 @@ def _pool_url(given: str | None) -> str:
     if url and (given or not sys.stdin.isatty()):
         return url
     if not sys.stdin.isatty():
-        raise click.UsageError(
-            "Which pool? Give https://HOST:PORT/DATABASE, or sqlite:///FILE.db for this machine."
+        raise ConfigError(
+            "which pool? Give https://HOST:PORT/DATABASE, or sqlite:///FILE.db for this machine"
         )
     shown = config.parse_pool(url or config.DEFAULT_POOL).url
     answer: str = click.prompt(
@@ -94,7 +106,18 @@ def _pool_url(given: str | None) -> str:
     return url if url and answer == shown else answer
 
 
-def _init_embedded(location: SqliteLocation, report: Report, *, yes: bool) -> Settings:
+def _location(url: str) -> PoolLocation:
+    """What the URL says, with a hint where only ``http://`` is missing."""
+    try:
+        return config.parse_pool(url)
+    except ConfigError as error:
+        if not _BARE.fullmatch(url):
+            raise
+        local = url.startswith(("127.", "localhost"))
+        raise ConfigError(f"{error}; did you mean http{'' if local else 's'}://{url}?") from error
+
+
+def _init_embedded(location: SqliteLocation, report: Report, *, yes: bool, save: bool) -> Settings:
     # Not resolve(): a link to a disk that is mounted elsewhere tomorrow stays as it was written.
     path = Path(os.path.abspath(location.path))  # noqa: PTH100
     settings = Settings(SqliteLocation(path))
@@ -102,13 +125,15 @@ def _init_embedded(location: SqliteLocation, report: Report, *, yes: bool) -> Se
     store = open_store(settings)
     made = not store.exists()
     store.close()
-    _agree_to_replace(values, yes=yes)
+    if save:
+        _agree_to_replace(values, yes=yes)
     with open_pool(settings, create=True) as pool:
         version = pool.store.version()
         line = f"{'made' if made else 'found'} the pool {path} ({version})"
         report.say(line, pool=settings.pool.url, made=made, server=version)
         _views(pool, made, report)
-    _save(values, report)
+    if save:
+        _save(values, report)
     return settings
 
 
@@ -145,18 +170,10 @@ def _with_password(settings: Settings, password: Secret | None) -> Settings:
     return replace(settings, password=password, sources=sources)
 
 
-def _init_couch(settings: Settings, report: Report, *, yes: bool) -> None:
+def _init_couch(settings: Settings, report: Report, *, yes: bool, save: bool) -> None:
     _check_server(settings, report)
-    values: dict[str, Any] = {"pool": settings.pool.url}
-    if settings.username:
-        values["username"] = settings.username
-    kept = settings.sources.get("password", "")
-    if settings.password and kept != "keyring" and not kept.startswith("netrc"):
-        values["password"] = settings.password
-    if settings.ca_file:
-        values["ca_file"] = str(settings.ca_file)
-    _agree_to_replace(values, yes=yes)
-    _save(values, report)
+    if save:
+        _save_couch(settings, report, yes=yes)
     made = _make_database(settings)
     line = f"{'made' if made else 'found'} the database {settings.pool.url}"
     report.say(line, pool=settings.pool.url, made=made)
@@ -167,6 +184,19 @@ def _init_couch(settings: Settings, report: Report, *, yes: bool) -> None:
             "only administrators may use it so far; others become members by its /_security "
             "(in Fauxton: Permissions)"
         )
+
+
+def _save_couch(settings: Settings, report: Report, *, yes: bool) -> None:
+    values: dict[str, Any] = {"pool": settings.pool.url}
+    if settings.username:
+        values["username"] = settings.username
+    kept = settings.sources.get("password", "")
+    if settings.password and kept != "keyring" and not kept.startswith("netrc"):
+        values["password"] = settings.password
+    if settings.ca_file:
+        values["ca_file"] = str(settings.ca_file)
+    _agree_to_replace(values, yes=yes)
+    _save(values, report)
 
 
 def _check_server(settings: Settings, report: Report) -> None:
@@ -222,7 +252,8 @@ def _agree_to_replace(values: Mapping[str, Any], *, yes: bool) -> None:
         path = config.config_path(os.environ)
         pool = redact(before.get("pool", "no pool"))
         who = f" as {before['username']}" if "username" in before else ""
-        common.confirm(f"{path} is for {pool}{who}. Replace it?", yes=yes)
+        others = "--no-save leaves it, PICAS_CONFIG names another file"
+        common.confirm(f"{path} is for {pool}{who} ({others}). Replace it?", yes=yes)
 
 
 def _plain(values: Mapping[str, str]) -> dict[str, str]:
@@ -244,7 +275,11 @@ def _save(values: Mapping[str, Any], report: Report) -> None:
     report.say(f"wrote {path}{secret}", config=str(path), saved=True)
 
 
-def _next_steps(settings: Settings, report: Report) -> None:
+def _next_steps(settings: Settings, report: Report, *, save: bool) -> None:
+    if not save:
+        line = f"no configuration was written; name this pool by --pool {settings.pool.url}"
+        report.say(f"{line}, or in PICAS_POOL", config=None, saved=False)
+        return
     other = os.environ.get("PICAS_POOL")
     if other and config.parse_pool(other).url != settings.pool.url:
         common.note("warning: PICAS_POOL is set and goes before the file; unset it to use this one")
@@ -331,8 +366,8 @@ def _keep(settings: Settings, new: Secret) -> str:
 def _ask_password(question: str, *, twice: bool = False) -> Secret:
     """Ask on the terminal, without showing what is typed."""
     if not sys.stdin.isatty():
-        raise click.UsageError(
-            f"{question}? There is no terminal to ask; use --password-stdin or set PICAS_PASSWORD."
+        raise ConfigError(
+            f"{question}? There is no terminal to ask; use --password-stdin or set PICAS_PASSWORD"
         )
     return Secret(click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True))
 
@@ -342,7 +377,7 @@ def _from_stdin() -> Secret:
         return _ask_password("Password")
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise click.UsageError("There is no password on standard input.")
+        raise ConfigError("there is no password on standard input")
     return Secret(password)
 
 

@@ -174,12 +174,18 @@ def _show(snapshot: Snapshot) -> None:
     if out.is_terminal:
         out.print(_picture(snapshot), soft_wrap=False)
         return
+    click.echo(_title(snapshot).plain)
     click.echo(table.plain(_table(snapshot)))
     click.echo("\n".join(line.plain for line in _below(snapshot)))
 
 
 def _picture(snapshot: Snapshot) -> RenderableType:
-    return Group(_table(snapshot), *_below(snapshot))
+    return Group(_title(snapshot), _table(snapshot), *_below(snapshot))
+
+
+def _title(snapshot: Snapshot) -> Text:
+    """Which pool this is about."""
+    return Text(f"pool {table.safe(snapshot.url)}", style="dim")
 
 
 def _table(snapshot: Snapshot) -> Table:
@@ -223,9 +229,14 @@ def _below(snapshot: Snapshot) -> list[Text]:
     """The lines below the table: who works, how fast, how long."""
     fleet = snapshot.fleet
     lines = [Text(), Text(_pilots(fleet))]
+    # Which pilot has which token is in the tokens only; the largest design has the most of them.
+    locked = max((counts.locked for counts in snapshot.counts), default=0)
     if fleet.lost:
-        what = counted(fleet.lost, "pilot")
-        text = f"{what} gone without a word: picas reset locked --locked-for 1h"
+        text = f"{counted(fleet.lost, 'pilot')} gone without a word"
+        if locked:
+            text += f", {counted(locked, 'token')} locked: picas reap"
+        else:
+            text += "; no token is locked, so there is nothing to do"
         lines.append(Text(text, style="yellow"))
     for counts in snapshot.counts:
         pace = _pace(snapshot, counts)
@@ -246,10 +257,14 @@ def _pace(snapshot: Snapshot, counts: Counts) -> str:
     """The rate and the time left: empty where there is nothing to say."""
     rate = snapshot.rates.get(counts.design)
     left = snapshot.left(counts)
-    if rate is None or not counts.open:
+    if not counts.open:
         return ""
-    told = figures.rate(rate)
-    return told if left is None else f"{told}, about {figures.duration(left)} left"
+    if rate is None:
+        # A pilot tells what it did for the first time when it has worked for a minute.
+        return "time left: known after a minute" if snapshot.fleet.pilots else ""
+    if left is None:
+        return f"{figures.rate(rate)}, time left: known when tokens have ended"
+    return f"{figures.rate(rate)}, about {figures.duration(left)} left"
 
 
 def _lines(snapshot: Snapshot) -> list[str]:

@@ -9,15 +9,18 @@ import click
 
 from picas.cli import common
 from picas.cli.common import json_option, pool_option, yes_option
-from picas.conditions import parse
-from picas.errors import Conflict, Forbidden, InputError
+from picas.conditions import Condition, parse
+from picas.errors import Conflict, Forbidden, InputError, PoolError
 from picas.pool import Pool
+from picas.sweeps import OWN_FIELDS
 from picas.token import Document
 from picas.views import DEFAULT_DESIGN, MONITOR, OVERVIEW, STANDARD_VIEWS, Design
 
 ALL_TOKENS = "all tokens"
 JAVASCRIPT = "(JavaScript)"
 UNCHANGED = "unchanged"
+
+_LOOKED_AT = 500
 
 
 class Monitor(enum.Enum):
@@ -137,6 +140,7 @@ def add_views(name: str, condition: str, pool_url: str | None, yes: bool, as_jso
             common.confirm(question, yes=yes)
         with _as_administrator(f"picas views add {name} …"):
             added = pool.add_design(design)
+        absent = [] if design.where is None else _absent(pool, design.where)
     done = ("replaced" if there else "added") if added else UNCHANGED
     told = "there already:" if done == UNCHANGED else done
     report = common.Report(as_json=as_json)
@@ -147,6 +151,8 @@ def add_views(name: str, condition: str, pool_url: str | None, yes: bool, as_jso
     )
     report.say(f"use them with: picas run --view {name}/todo")
     report.end()
+    for field in absent:
+        common.note(f"note: no token has a field {field!r}")
 
 
 @views_command.command("create")
@@ -193,6 +199,16 @@ def remove_views(name: str, pool_url: str | None, yes: bool, as_json: bool) -> N
     report = common.Report(as_json=as_json)
     report.say(f"removed the views {name}", result="removed", design=name)
     report.end()
+
+
+def _absent(pool: Pool, condition: Condition) -> list[str]:
+    """Fields of a condition that no token has, as far as the first few tell."""
+    try:
+        docs = list(pool.find(f"{DEFAULT_DESIGN}/{OVERVIEW}", limit=_LOOKED_AT))
+    except PoolError:
+        return []  # Perhaps no standard views; the command has done its work all the same.
+    absent = condition.absent(docs) if docs else []
+    return [name for name in absent if name.partition(".")[0] not in OWN_FIELDS]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,11 @@ class Condition:
         """Tell whether a document matches."""
         return self._root.matches(doc)
 
+    def absent(self, docs: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Its fields that none of the documents has, as ``a.b``: misspelled, perhaps."""
+        paths = dict.fromkeys(self._root.paths())
+        return [".".join(p) for p in paths if all(_look_up(doc, p) is None for doc in docs)]
+
     def javascript(self) -> str:
         """The condition as an ES5 expression over ``doc``; it never throws."""
         return self._root.javascript()
@@ -94,6 +99,9 @@ class FieldTest:
     path: Path
     op: str
     values: tuple[Scalar, ...]
+
+    def paths(self) -> Iterator[Path]:
+        yield self.path
 
     def matches(self, doc: Mapping[str, Any]) -> bool:
         value = _look_up(doc, self.path)
@@ -141,6 +149,9 @@ class FieldPair:
     op: str
     right: Path
 
+    def paths(self) -> Iterator[Path]:
+        yield from (self.left, self.right)
+
     def matches(self, doc: Mapping[str, Any]) -> bool:
         left, right = _look_up(doc, self.left), _look_up(doc, self.right)
         if left is None or right is None:
@@ -185,6 +196,10 @@ class Group:
 
     word: str
     parts: tuple["Node", ...]
+
+    def paths(self) -> Iterator[Path]:
+        for part in self.parts:
+            yield from part.paths()
 
     def matches(self, doc: Mapping[str, Any]) -> bool:
         several = all if self.word == "and" else any

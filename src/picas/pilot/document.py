@@ -16,9 +16,6 @@ from picas.pool.pool import PILOT_PREFIX
 from picas.token import Document, Holder
 from picas.version import __version__
 
-HEARTBEAT_SECONDS = 60.0
-"""How often a pilot says that it lives, however many tokens it holds."""
-
 log = logging.getLogger("picas.pilot")
 
 
@@ -58,7 +55,7 @@ def new_holder() -> Holder:
 
 
 class PilotDocument:
-    """Writes the pilot's document at its start, every minute, and at its end.
+    """Writes the pilot's document at its start, at every heartbeat, and at its end.
 
     A thread of its own does it, so that neither a long upload nor busy slots can starve it.
 
@@ -66,6 +63,7 @@ class PilotDocument:
         pool: The pool.
         holder: Who the pilot is.
         facts: What stays the same: slots, view, …
+        heartbeat: Seconds between two writes.
         live: Asked for what changes: counters, running tokens.
     """
 
@@ -74,12 +72,14 @@ class PilotDocument:
         pool: Pool,
         holder: Holder,
         facts: dict[str, Any],
+        heartbeat: float,
         live: Callable[[], dict[str, Any]],
     ) -> None:
         self._pool = pool
+        self._heartbeat = heartbeat
         self._live = live
         self._ended = threading.Event()
-        now = int(pool.now())
+        now = round(pool.now(), 3)
         self._doc: Document = {
             "_id": holder.pilot,
             "type": "pilot",
@@ -105,19 +105,23 @@ class PilotDocument:
         self._ended.set()
         if write:
             self._thread.join(timeout=5)
-            self._doc |= {"state": "ended", "ended": int(self._pool.now()), "reason": reason}
+            self._doc |= {"state": "ended", "ended": round(self._pool.now(), 3), "reason": reason}
             self._try_save()
 
     def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            self._try_save()
+        wait = self._heartbeat
+        while not self._ended.wait(wait):
+            # After a failure sooner: a pool that is back should know at once that we live.
+            wait = self._heartbeat if self._try_save() else min(self._heartbeat, 5.0)
 
-    def _try_save(self) -> None:
+    def _try_save(self) -> bool:
         try:
             self._save()
         except PoolError as error:
-            log.warning("the pilot's document was not written: %s", error)
+            log.debug("the pilot's document was not written: %s", error)
+            return False
+        return True
 
     def _save(self) -> None:
-        beat = self._doc | self._live() | {"heartbeat": int(self._pool.now())}
+        beat = self._doc | self._live() | {"heartbeat": round(self._pool.now(), 3)}
         self._doc = self._pool.save_pilot(beat)

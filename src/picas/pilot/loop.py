@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 from picas.errors import Forbidden, PoolError, PoolUnreachable, ServerError, Unauthorized
 from picas.pilot.document import PilotDocument, new_holder
+from picas.pilot.lease import LeaseTimes
 from picas.pilot.outage import Outage
 from picas.pilot.pace import Pace
 from picas.pilot.recorder import BATCH_TOKENS, Observer, Recorder, Summary
@@ -16,7 +18,7 @@ from picas.pilot.runner import Result, Runner
 from picas.pilot.slots import Ended, Slots
 from picas.pilot.stop import StopCriteria
 from picas.pilot.watch import WorkWatcher
-from picas.pool import Pool
+from picas.pool import Pool, Reaped
 from picas.token import Document, Holder, Outcome
 
 SETTLE_SECONDS = 0.05
@@ -49,6 +51,7 @@ class Pilot:
         criteria: When to stop.
         observe: Told of each token that ended.
         holder: Who the pilot is; by default a new id on this host.
+        times: The pool's lease time and heartbeat; by default what the environment sets.
         about: More facts for the pilot's document.
     """
 
@@ -62,6 +65,7 @@ class Pilot:
         criteria: StopCriteria | None = None,
         observe: Observer | None = None,
         holder: Holder | None = None,
+        times: LeaseTimes | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.holder = holder or new_holder()
@@ -86,7 +90,10 @@ class Pilot:
         self._asked: float | None = None
         self._started = time.monotonic()
         facts = {"slots": slots, "view": view, **(about or {})}
-        self._document = PilotDocument(pool, self.holder, facts, self._live)
+        times = times or LeaseTimes.from_environ()
+        self._lease = times.lease
+        self._document = PilotDocument(pool, self.holder, facts, times.heartbeat, self._live)
+        self._reap_at = self._started + self._next_reaping()
 
     @property
     def running(self) -> int:
@@ -160,6 +167,8 @@ class Pilot:
                 resting = self._at_rest() and not self._criteria.endless
                 if resting or not self._dry:
                     self._claim()
+                if time.monotonic() >= self._reap_at or (resting and self._dry):
+                    self._reap()
                 if resting and self._dry:
                     self.summary.reason = f"no work left in {self._view}"
                     return
@@ -277,6 +286,26 @@ class Pilot:
         else:
             self._slots.put(tokens)
 
+    def _reap(self) -> None:
+        """Give back the tokens of pilots that are gone, now and then and before ending."""
+        self._reap_at = time.monotonic() + self._next_reaping()
+        reaped = Reaped()
+        with self._asking():
+            reaped = self._pool.reap(self._lease)
+        if reaped.pilots:
+            log.warning(
+                "%d pilots are gone: %d of their tokens given back, %d closed as errors",
+                len(reaped.pilots),
+                reaped.tokens,
+                reaped.errors,
+            )
+        if reaped.tokens:
+            self._dry = False
+
+    def _next_reaping(self) -> float:
+        """Seconds until this pilot looks again: at random, so that a thousand do not at once."""
+        return self._lease * random.uniform(0.5, 1.5)
+
     # --- ends ----------------------------------------------------------------------------------
 
     def _give_up(self) -> bool:
@@ -308,7 +337,8 @@ class Pilot:
 
     def _live(self) -> dict[str, Any]:
         running = self._slots.running_ids()
-        return self.summary.counters.as_dict() | {"running": running}
+        unsettled = len(self.summary.unsettled)
+        return self.summary.counters.as_dict() | {"running": running, "unsettled": unsettled}
 
 
 _UNSTARTED = Result(Outcome(None, 0, 0, "", 0.0), stopped=True)

@@ -4,6 +4,7 @@ from picas.pool.base import Changes, Store, Written
 from picas.pool.connect import connect
 from picas.pool.pool import Pool
 from picas.pool.push import Pushed, PushState
+from picas.pool.reap import Reaped
 from picas.pool.settle import Settlement, Verdict
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Pool",
     "PushState",
     "Pushed",
+    "Reaped",
     "Settlement",
     "Store",
     "Verdict",

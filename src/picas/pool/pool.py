@@ -23,6 +23,7 @@ from picas.errors import (
 from picas.pool.base import Changes, Store, Written
 from picas.pool.files import send
 from picas.pool.push import Pushed, PushState, document_bytes, same_work, too_large
+from picas.pool.reap import Census, Reaped
 from picas.pool.settle import Change, Settlement, Verdict, change_for
 from picas.token import Document, Holder, State
 from picas.views import Design, raw_design
@@ -32,6 +33,9 @@ CHUNK = 500
 
 CHUNK_BYTES = 4_000_000
 """Bytes of JSON after which a push sends what it has: keeps memory flat with large tokens."""
+
+LOCKED_VIEW = "Monitor/locked"
+"""Where the tokens of pilots that are gone are looked for."""
 
 PILOT_PREFIX = "pilot_"
 """How the ids of pilots' own documents begin."""
@@ -306,6 +310,33 @@ class Pool:
             return {"_id": doc["_id"], "_rev": doc["_rev"], "_deleted": True}
 
         return self._change_all(ids, change)
+
+    def reap(self, lease: float, *, thorough: bool = False) -> Reaped:
+        """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
+
+        Args:
+            lease: Seconds without a heartbeat after which a pilot counts as gone.
+            thorough: Look at the locked tokens even if every pilot seems well: for those of
+                pilots whose document is missing.
+        """
+        pilots = {doc["_id"]: doc for doc in self.pilots()}
+        census = Census(pilots, self.store.now(), lease)
+        gone = census.gone()
+        if not gone and not thorough:
+            return Reaped()
+
+        def change(claimed: Document) -> Change:
+            return lambda d: token.lost(d, census.now) if token.holds(d, claimed) else None
+
+        lost = [doc for doc in self.find(LOCKED_VIEW) if census.lost(doc)]
+        updated = [u for u in self._update([(doc, change(doc)) for doc in lost]) if u.changed]
+        errors = sum(u.doc is not None and token.state(u.doc) is State.ERROR for u in updated)
+
+        def bury(heartbeat: object) -> Change:
+            return lambda d: {**d, "state": "lost"} if d.get("heartbeat") == heartbeat else None
+
+        self._update([(pilots[p], bury(pilots[p].get("heartbeat"))) for p in gone])
+        return Reaped(tuple(gone), len(updated) - errors, errors)
 
     # --- looking -------------------------------------------------------------------------------
 

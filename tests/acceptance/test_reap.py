@@ -1,0 +1,89 @@
+"""Pilots that are killed without warning: their tokens come back, by real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.acceptance.cli import PICAS, clean_environment, run_picas
+
+from picas import token
+from picas.pool import connect
+from picas.token import State
+
+TIMES = {"PICAS_LEASE": "2", "PICAS_HEARTBEAT": "0.4"}
+
+
+@pytest.fixture(params=["embedded", "couchdb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of each kind of pool."""
+    if request.param == "embedded":
+        return f"sqlite:///{tmp_path}/pool.db"
+    found: str = request.getfixturevalue("database")
+    return found
+
+
+def killed_pilot(url: str, folder: Path) -> None:
+    """Start a pilot, and kill it without warning once it runs a token."""
+    with connect(url, create=True) as pool:
+        docs = [token.new({"input": "test -e second || sleep 3"}, f"t{i}") for i in range(3)]
+        assert all(pushed.error is None for pushed in pool.push(docs))
+        environ = clean_environment(folder.with_name("home"), {"PICAS_POOL": url, **TIMES})
+        pilot = subprocess.Popen(
+            [PICAS, "run", "--slots", "2"],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while pool.count("Monitor/locked") < 2:
+            time.sleep(0.02)
+        os.kill(pilot.pid, signal.SIGKILL)
+        pilot.wait()
+    (folder / "second").touch()
+
+
+def test_next_pilot_takes_over(url: str, tmp_path: Path) -> None:
+    """Tokens of a killed pilot run again in the next one, without a person and without a scrub."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    killed_pilot(url, folder)
+    time.sleep(2.5)
+    run_picas("run", cwd=folder, env={"PICAS_POOL": url, **TIMES}, check=0)
+    with connect(url) as pool:
+        assert pool.counts() == {State.TODO: 0, State.LOCKED: 0, State.DONE: 3, State.ERROR: 0}
+        lost = [doc for doc in pool.find("Monitor/done") if len(doc["attempts"]) == 2]
+        assert len(lost) == 2
+        assert all(doc["attempts"][0]["reason"] == token.LOST for doc in lost)
+        assert all(doc["scrub_count"] == 0 for doc in lost)
+
+
+def test_reap_command(url: str, tmp_path: Path) -> None:
+    """`picas reap` gives tokens back once the lease time has passed, and not before."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    killed_pilot(url, folder)
+    env = {"PICAS_POOL": url}
+    early = run_picas("reap", cwd=folder, env=env, check=0)
+    assert early.stdout == "gave back 0 tokens of pilots that are gone\n"
+    time.sleep(2.5)
+    done = run_picas("reap", "--json", cwd=folder, env={**env, **TIMES}, check=0)
+    assert json.loads(done.stdout)["tokens"] == 2
+    with connect(url) as pool:
+        assert pool.counts()[State.TODO] == 3
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        ({"PICAS_LEASE": "soon"}, "PICAS_LEASE='soon' is no time"),
+        ({"PICAS_LEASE": "60", "PICAS_HEARTBEAT": "50"}, "more than half of PICAS_LEASE"),
+    ],
+)
+def test_bad_times(tmp_path: Path, times: dict[str, str], text: str) -> None:
+    """Times that would not work are one clear line and status 2."""
+    run_picas("push", "-", cwd=tmp_path, input="true\n", check=0)
+    assert text in run_picas("run", cwd=tmp_path, env=times, check=2).stderr
