@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.cli import PICAS, clean_environment, home_of
-from tests.acceptance.test_cli_run import Work, on_a_terminal, until
+from tests.acceptance.work import Work, on_a_terminal, until
 
 from picas import token
 from picas.conditions import parse
@@ -25,20 +25,6 @@ from picas.token import Holder, Outcome
 from picas.views import Design
 
 NASTY = "\x1b[2J\x1b]0;title\x07 [red]x[/red] \u202etxt\r\n日本語"
-
-
-@pytest.fixture(params=["embedded", "couchdb"])
-def work(request: pytest.FixtureRequest, tmp_path: Path) -> Work:
-    """An empty pool, of either kind."""
-    if request.param == "embedded":
-        return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
-    return Work(tmp_path / "work", request.getfixturevalue("database"))
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Work:
-    """An empty embedded pool."""
-    return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
 
 
 def claimed(work: Work, count: int = 1) -> list[dict[str, Any]]:

@@ -2,87 +2,20 @@
 
 import base64
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.acceptance.cli import PICAS, clean_environment, home_of, run_picas
+from tests.acceptance.cli import run_picas
+from tests.acceptance.work import Work, on_a_terminal, until
 
 from picas import token
 from picas.pool import connect
-from picas.token import Document, State
-from picas.views import MONITOR
-
-
-class Work:
-    """A folder and a pool for the commands of one test.
-
-    Args:
-        folder: Where the commands run.
-        url: The pool, with credentials if it needs some.
-    """
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder, self.url = folder, url
-        folder.mkdir(exist_ok=True)
-        with connect(url, create=True) as pool:
-            pool.add_design(MONITOR)
-
-    def push(self, *inputs: Any, **fields: Any) -> None:
-        """Add tokens named t0, t1, … with these inputs."""
-        docs = [token.new({"input": i, **fields}, f"t{n}") for n, i in enumerate(inputs)]
-        with connect(self.url) as pool:
-            assert all(pushed.error is None for pushed in pool.push(docs))
-
-    def get(self, token_id: str = "t0") -> Document:
-        """A token as the pool has it."""
-        with connect(self.url) as pool:
-            return pool.get(token_id)
-
-    def log(self, token_id: str = "t0", stream: str = "out") -> bytes:
-        """A token's stored log."""
-        with connect(self.url) as pool:
-            return b"".join(pool.attachment(token_id, token.log_name(token_id, stream)))
-
-    def picas(self, *args: str, check: int | None = 0, **more: Any) -> Any:
-        """Run a command on the pool and wait for it."""
-        env = {"PICAS_POOL": self.url, **more.pop("env", {})}
-        return run_picas(*args, cwd=self.folder, env=env, check=check, **more)
-
-    @contextmanager
-    def started(self, *args: str) -> Iterator[subprocess.Popen[str]]:
-        """A command that goes on running; killed at the end if it is still there."""
-        process = subprocess.Popen(
-            [PICAS, *args],
-            cwd=self.folder,
-            env=clean_environment(home_of(self.folder), {"PICAS_POOL": self.url}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        with process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-
-def until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+from picas.token import State
 
 
 def alive(pid: int) -> bool:
@@ -97,20 +30,6 @@ def alive(pid: int) -> bool:
 def pids_in(file: Path) -> list[int]:
     """The process ids that a task wrote."""
     return [int(line) for line in file.read_text().split()] if file.exists() else []
-
-
-@pytest.fixture(params=["embedded", "couchdb"])
-def work(request: pytest.FixtureRequest, tmp_path: Path) -> Work:
-    """An empty pool, of either kind."""
-    if request.param == "embedded":
-        return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
-    return Work(tmp_path / "work", request.getfixturevalue("database"))
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Work:
-    """An empty embedded pool."""
-    return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
 
 
 def test_three_lines_run_and_the_failed_one_runs_again(work: Work) -> None:
@@ -392,29 +311,6 @@ def test_starting_a_pilot_imports_nothing_for_the_eyes(local: Work) -> None:
     roots = {name.partition(".")[0] for name in imported}
     assert not roots & {"rich", "jinja2", "starlette", "uvicorn"}
     assert "picas.cli.look" not in imported
-
-
-def on_a_terminal(work: Work, *args: str, columns: int = 80) -> str:
-    """Run a command on a terminal of its own; returns all that it wrote there."""
-    # A shell makes the terminal's size before the command starts.
-    line = f"stty cols {columns} rows 40; exec {PICAS} " + " ".join(args)
-    env = clean_environment(home_of(work.folder), {"PICAS_POOL": work.url, "TERM": "xterm"})
-    pid, terminal = os.forkpty()
-    if pid == 0:
-        os.chdir(work.folder)
-        os.execve("/bin/sh", ["sh", "-c", line], env)
-    written = b""
-    with os.fdopen(terminal, "rb", buffering=0) as reader:
-        while True:
-            try:
-                piece = reader.read(4096)
-            except OSError:  # Linux' way to say that nobody has the terminal any more
-                break
-            if not piece:
-                break
-            written += piece
-    os.waitpid(pid, 0)
-    return written.decode()
 
 
 def test_a_word_that_is_no_program_stops_before_any_token(local: Work) -> None:

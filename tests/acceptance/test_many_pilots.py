@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from tests.acceptance.cli import PICAS, clean_environment
 
 from picas import token
@@ -50,53 +49,44 @@ def runs(folder: Path) -> Counter[str]:
     return Counter(line.split()[0] for line in (folder / "ledger").read_text().splitlines())
 
 
-@pytest.fixture(params=["embedded", "couchdb"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of each kind of pool."""
-    if request.param == "embedded":
-        return f"sqlite:///{tmp_path}/pool.db"
-    found: str = request.getfixturevalue("database")
-    return found
-
-
-def test_sixteen_pilots_run_each_token_once(url: str, tmp_path: Path) -> None:
+def test_sixteen_pilots_run_each_token_once(pool_url: str, tmp_path: Path) -> None:
     """1,000 tokens, 16 pilots: each command ran exactly once, all are done, none is locked."""
     folder = tmp_path / "work"
     folder.mkdir()
-    with connect(url, create=True) as pool:
+    with connect(pool_url, create=True) as pool:
         push(pool, 1000)
-        finish(start_pilots(16, url, folder))
+        finish(start_pilots(16, pool_url, folder))
         assert pool.counts() == {State.TODO: 0, State.LOCKED: 0, State.DONE: 1000, State.ERROR: 0}
         assert set(runs(folder).values()) == {1}
         assert len(runs(folder)) == 1000
         assert all(len(doc["attempts"]) == 1 for doc in pool.find("Monitor/done"))
 
 
-def test_two_pilots_at_one_token(url: str, tmp_path: Path) -> None:
+def test_two_pilots_at_one_token(pool_url: str, tmp_path: Path) -> None:
     """Pilots started at the same second on a single token: one of them runs it."""
     folder = tmp_path / "work"
     folder.mkdir()
-    with connect(url, create=True) as pool:
+    with connect(pool_url, create=True) as pool:
         push(pool, 1)
-        finish(start_pilots(2, url, folder))
+        finish(start_pilots(2, pool_url, folder))
         assert runs(folder) == {"t00000": 1}
         assert pool.count("Monitor/done") == 1
 
 
-def test_pilots_that_are_told_to_stop_lose_nothing(url: str, tmp_path: Path) -> None:
+def test_pilots_that_are_told_to_stop_lose_nothing(pool_url: str, tmp_path: Path) -> None:
     """Four pilots get TERM in mid-run; two more finish the work, and no result is missing."""
     folder = tmp_path / "work"
     folder.mkdir()
-    with connect(url, create=True) as pool:
+    with connect(pool_url, create=True) as pool:
         push(pool, 400, "sleep 0.02; ")
-        first = start_pilots(4, url, folder)
+        first = start_pilots(4, pool_url, folder)
         while len(pool.pilots()) < 4:
             time.sleep(0.01)
         for pilot in first:
             os.kill(pilot.pid, 15)
         finish(first)
         assert pool.count("Monitor/locked") == 0
-        finish(start_pilots(2, url, folder))
+        finish(start_pilots(2, pool_url, folder))
         assert pool.count("Monitor/done") == 400
         again = [t for t, times in runs(folder).items() if times > 1]
         # Only a task that was broken off in mid-run may run again.

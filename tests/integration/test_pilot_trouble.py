@@ -5,32 +5,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.components import skipped_component
 from tests.couchdb.server import InstalledCouch, installed
+from tests.integration.tokens import push
 
 from picas import token
 from picas.errors import Forbidden, PoolUnreachable
 from picas.pilot import CommandRunner, FunctionRunner, Pilot, StopCriteria, Summary, handled
 from picas.pool import Pool, Written, connect
 from picas.token import Document, State
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Pool]:
-    """An empty embedded pool."""
-    with connect(f"sqlite:///{tmp_path}/pool.db") as opened:
-        yield opened
-
-
-def push(pool: Pool, *inputs: Any, **fields: Any) -> None:
-    """Push tokens t0, t1, … with these inputs."""
-    docs = [token.new({"input": line, **fields}, f"t{i}") for i, line in enumerate(inputs)]
-    assert all(pushed.error is None for pushed in pool.push(docs))
 
 
 def runner(pool: Pool, tmp_path: Path, *template: str, **options: Any) -> CommandRunner:

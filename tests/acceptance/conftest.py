@@ -1,0 +1,27 @@
+"""Fixtures of the acceptance tests."""
+
+from pathlib import Path
+
+import pytest
+from tests.acceptance.work import Work
+
+
+@pytest.fixture(params=["embedded", "couchdb"])
+def pool_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty pool, of either kind; an embedded one is made when it is used."""
+    if request.param == "embedded":
+        return f"sqlite:///{tmp_path / 'work' / 'picas.db'}"
+    url: str = request.getfixturevalue("database")
+    return url
+
+
+@pytest.fixture
+def work(pool_url: str, tmp_path: Path) -> Work:
+    """An empty pool, of either kind, and a folder."""
+    return Work(tmp_path / "work", pool_url)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Work:
+    """An empty embedded pool, and a folder."""
+    return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
