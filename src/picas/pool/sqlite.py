@@ -56,8 +56,29 @@ INSERT INTO counter VALUES (0);
 """
 
 _BUSY_SECONDS = 60.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.08
+_POLLS_BLIND = 12
 _PAGE = 500
+
+
+class _Connection:
+    """A thread's own connection: closed with the thread, or when the store is closed in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(
+            path,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,  # the last reference may go in another thread
+            cached_statements=256,
+        )
+        _use_wal(self.db)
+        # In WAL mode NORMAL loses nothing when a process dies, only when the power does.
+        self.db.execute("PRAGMA synchronous = NORMAL")
+
+    def __del__(self) -> None:
+        if hasattr(self, "db"):
+            self.db.close()
 
 
 class SqliteStore(Store):
@@ -76,8 +97,7 @@ class SqliteStore(Store):
         self.url = f"sqlite:///{path}"
         self.address = f"sqlite:///{self.path}"
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        self._closings = 0
         self._designs: dict[str, tuple[str, Design]] = {}
 
     # --- the file ------------------------------------------------------------------------------
@@ -125,46 +145,28 @@ class SqliteStore(Store):
         return time.time()
 
     def close(self) -> None:
-        with self._lock:
-            for db in self._connections:
-                db.close()
-            self._connections.clear()
-            self._local = threading.local()
+        # Other threads' connections are theirs to close: one of them may be in use right now.
+        self._closings += 1
+        self._local.__dict__.clear()
 
     def _open(self) -> sqlite3.Connection:
         """This thread's connection; the file is made if missing."""
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
+        own: _Connection | None = getattr(self._local, "own", None)
+        if own is None:
             with _errors(self.path):
-                db = sqlite3.connect(
-                    self.path,
-                    timeout=_BUSY_SECONDS,
-                    isolation_level=None,
-                    check_same_thread=False,  # only so that close() may close them all
-                    cached_statements=256,
-                )
-                try:
-                    _use_wal(db)
-                    # In WAL mode NORMAL loses nothing when a process dies, only with the power.
-                    db.execute("PRAGMA synchronous = NORMAL")
-                except sqlite3.Error:
-                    db.close()
-                    raise
-            self._local.db = db
-            with self._lock:
-                self._connections.append(db)
-        return db
+                own = _Connection(self.path)
+            self._local.own = own
+        return own.db
 
     @property
     def _db(self) -> sqlite3.Connection:
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            if not self.exists():
-                raise PoolMissing(
-                    f"there is no pool at {self.path}; 'picas push' or 'init' make one"
-                )
-            db = self._open()
-            self._check_layout(db)
+        own: _Connection | None = getattr(self._local, "own", None)
+        if own is not None:
+            return own.db
+        if not self.exists():
+            raise PoolMissing(f"there is no pool at {self.path}; 'picas push' or 'init' make one")
+        db = self._open()
+        self._check_layout(db)
         return db
 
     def _check_layout(self, db: sqlite3.Connection) -> None:
@@ -392,29 +394,42 @@ class SqliteStore(Store):
             return written.rev
 
     def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
-        db = self._db
         deadline = time.monotonic() + timeout
-        condition = " AND state = 'todo'" if todo else ""
-        seen = -1
-        while True:
-            with _errors(self.path):
-                # Moves whenever another connection commits; far cheaper to ask than any table.
-                (version,) = db.execute("PRAGMA data_version").fetchone()
-                if version != seen:
-                    seen = version
-                    (latest,) = db.execute("SELECT seq FROM counter").fetchone()
-                    if since is None:
-                        return Changes(str(latest))
-                    rows = db.execute(
-                        f"SELECT id FROM documents WHERE seq > ? AND seq <= ?{condition}",
-                        (int(since), latest),
-                    ).fetchall()
-                    if rows:
-                        return Changes(str(latest), [row[0] for row in rows])
+        mark, closings = self._log_mark(), self._closings
+        found = self._changed(since, todo=todo)
+        polls = 0
+        while since is not None and not found.ids and self._closings == closings:
             left = deadline - time.monotonic()
             if left <= 0:
-                return Changes(str(latest))
+                break
             time.sleep(min(_POLL_SECONDS, left))
+            polls += 1
+            before, mark = mark, self._log_mark()
+            # The mark's time stamp is coarse, so now and then the database itself is asked.
+            if mark != before or polls % _POLLS_BLIND == 0:
+                found = self._changed(found.seq, todo=todo)
+        return found
+
+    def _changed(self, after: str | None, *, todo: bool) -> Changes:
+        """What changed after a point, as it is now."""
+        condition = " AND state = 'todo'" if todo else ""
+        with _errors(self.path):
+            (latest,) = self._db.execute("SELECT seq FROM counter").fetchone()
+            if after is None or int(after) >= latest:
+                return Changes(str(latest))
+            rows = self._db.execute(
+                f"SELECT id FROM documents WHERE seq > ? AND seq <= ?{condition}",
+                (int(after), latest),
+            )
+            return Changes(str(latest), [row[0] for row in rows])
+
+    def _log_mark(self) -> tuple[int, int] | None:
+        """Moves when anybody commits: the write-ahead log's time and size, cheap to look at."""
+        try:
+            log = os.stat(f"{self.path}-wal")  # noqa: PTH116 - this is asked all day
+        except OSError:
+            return None
+        return log.st_mtime_ns, log.st_size
 
 
 def _document(row: Sequence[Any]) -> Document:
