@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -258,3 +259,15 @@ def test_deleted_design_leaves_no_index(pool: Pool, file: Path) -> None:
     with closing(sqlite3.connect(file)) as db:
         names = [row[0] for row in db.execute("SELECT name FROM sqlite_master")]
     assert not [name for name in names if name.startswith("view ")]
+
+
+def test_closing_while_another_thread_waits(file: Path) -> None:
+    """A pool can be closed under a thread that waits for changes: the wait ends, nothing breaks."""
+    for _ in range(20):
+        pool = connect(f"sqlite:///{file}")
+        since = pool.changes(None, timeout=0).seq
+        thread = threading.Thread(target=pool.changes, args=(since,), kwargs={"timeout": 30})
+        thread.start()
+        pool.close()
+        thread.join(5)
+        assert not thread.is_alive()
