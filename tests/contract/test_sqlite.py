@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -263,11 +264,12 @@ def test_deleted_design_leaves_no_index(pool: Pool, file: Path) -> None:
 
 def test_closing_while_another_thread_waits(file: Path) -> None:
     """A pool can be closed under a thread that waits for changes: the wait ends, nothing breaks."""
-    for _ in range(20):
+    for _ in range(5):
         pool = connect(f"sqlite:///{file}")
         since = pool.changes(None, timeout=0).seq
         thread = threading.Thread(target=pool.changes, args=(since,), kwargs={"timeout": 30})
         thread.start()
+        time.sleep(0.05)
         pool.close()
         thread.join(5)
         assert not thread.is_alive()
