@@ -269,7 +269,8 @@ def test_closing_while_another_thread_waits(file: Path) -> None:
         since = pool.changes(None, timeout=0).seq
         thread = threading.Thread(target=pool.changes, args=(since,), kwargs={"timeout": 30})
         thread.start()
-        time.sleep(0.05)
-        pool.close()
-        thread.join(5)
+        deadline = time.monotonic() + 20
+        while thread.is_alive() and time.monotonic() < deadline:
+            pool.close()  # again: the first may have come before the wait began
+            thread.join(0.05)
         assert not thread.is_alive()
