@@ -108,19 +108,25 @@ class Pool:
             PoolUnreachable: The pool did not answer for about a minute.
         """
         chunk: list[Document] = []
-        size = 0
+        refused: dict[int, PoolError] = {}
+        total = 0
         for doc in docs:
             token.check(doc)
+            size = document_bytes(doc)
+            if size > token.MAX_TOKEN_BYTES:
+                refused[len(chunk)] = too_large(doc["_id"], size)
             chunk.append(doc)
-            size += document_bytes(doc)
-            if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
-                yield from self._push_chunk(chunk)
-                chunk, size = [], 0
+            total += size
+            if len(chunk) >= CHUNK or total >= CHUNK_BYTES:
+                yield from self._push_chunk(chunk, refused)
+                chunk, refused, total = [], {}, 0
         if chunk:
-            yield from self._push_chunk(chunk)
+            yield from self._push_chunk(chunk, refused)
 
-    def _push_chunk(self, chunk: list[Document]) -> Iterator[Pushed]:
-        refused = {i: error for i, doc in enumerate(chunk) if (error := too_large(doc))}
+    def _push_chunk(
+        self, chunk: list[Document], refused: Mapping[int, PoolError]
+    ) -> Iterator[Pushed]:
+        """Push tokens, but for those refused already, by their place in the chunk."""
         results, resent = self._write_new([d for i, d in enumerate(chunk) if i not in refused])
         for i, error in refused.items():
             results.insert(i, Written(chunk[i]["_id"], None, error))

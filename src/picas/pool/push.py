@@ -42,13 +42,10 @@ def document_bytes(doc: Mapping[str, Any]) -> int:
     return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def too_large(doc: Mapping[str, Any]) -> TooLarge | None:
+def too_large(token_id: str, size: int) -> TooLarge:
     """The error for a token that has no room left for what runs write into it."""
-    size = document_bytes(doc)
-    if size <= token.MAX_TOKEN_BYTES:
-        return None
     return TooLarge(
-        f"{doc['_id']!r} is {size:,} bytes; a token may have {token.MAX_TOKEN_BYTES:,}: "
+        f"{token_id!r} is {size:,} bytes; a token may have {token.MAX_TOKEN_BYTES:,}: "
         "keep large data in files or attachments"
     )
 
