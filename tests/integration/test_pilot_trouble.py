@@ -19,6 +19,7 @@ from picas.errors import Forbidden, PoolUnreachable
 from picas.pilot import CommandRunner, FunctionRunner, Pilot, StopCriteria, Summary, handled
 from picas.pool import Pool, Written, connect
 from picas.token import Document, State
+from picas.views import Design
 
 
 def runner(pool: Pool, tmp_path: Path, *template: str, **options: Any) -> CommandRunner:
@@ -255,3 +256,14 @@ def test_pool_that_is_away_for_too_long(pool: Pool, monkeypatch: pytest.MonkeyPa
     summary: Summary = Pilot(pool, FunctionRunner(lambda _: 0), criteria=StopCriteria()).run()
     assert summary.outage
     assert summary.unsettled == ["t0"]
+
+
+def test_pool_without_the_standard_views(pool: Pool) -> None:
+    """A pilot works by a view of the user's own, though those of lost pilots cannot be found."""
+    pool.add_design(Design("Own"))
+    pool.remove_design("Monitor")
+    pool.save_pilot({"_id": "pilot_gone", "type": "pilot", "state": "running", "heartbeat": 1})
+    push(pool, "x")
+    summary = Pilot(pool, FunctionRunner(lambda _: 0), view="Own/todo").run()
+    assert summary.counters.done == 1
+    assert summary.reason == "no work left in Own/todo"

@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from picas.errors import Forbidden, PoolError, PoolUnreachable, ServerError, Unauthorized
+from picas.errors import (
+    Forbidden,
+    PoolError,
+    PoolUnreachable,
+    ServerError,
+    Unauthorized,
+    ViewMissing,
+)
 from picas.pilot.document import PilotDocument, new_holder
 from picas.pilot.lease import LeaseTimes
 from picas.pilot.outage import Outage
@@ -291,7 +298,11 @@ class Pilot:
         self._reap_at = time.monotonic() + self._next_reaping()
         reaped = Reaped()
         with self._asking():
-            reaped = self._pool.reap(self._lease)
+            try:
+                reaped = self._pool.reap(self._lease)
+            except ViewMissing as error:
+                # The pilot's own work does not need that view: no reason to end.
+                log.warning("tokens of pilots that are gone cannot be looked for: %s", error)
         if reaped.pilots:
             log.warning(
                 "%d pilots are gone: %d of their tokens given back, %d closed as errors",
