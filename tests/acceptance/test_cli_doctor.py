@@ -300,8 +300,18 @@ def test_an_old_clustered_couchdb_with_another_clock_is_told_apart(picas: Picas)
     with _serving(_Old) as url:
         found = report(picas, {"PICAS_POOL": url}, status=1)
     assert found["version"] == ("problem", "CouchDB 2.3.1 is too old")
-    assert found["database"][0] == "warning"
+    assert found["database"][0] == "ok"
     assert "7 documents, each kept on 3 nodes" in found["database"][1]
+    assert found["database"][1].endswith("a claim is read back, and takes 2 of them")
+
+
+def test_claims_that_are_not_read_back_on_a_cluster_are_a_warning(picas: Picas) -> None:
+    """Somebody told PiCaS to take the word of whichever node answered."""
+    picas.secrets.append("pw-old")
+    with _serving(_Old) as url:
+        found = report(picas, {"PICAS_POOL": url, "PICAS_VERIFY_CLAIMS": "0"}, status=1)
+    assert found["database"][0] == "warning"
+    assert "PICAS_VERIFY_CLAIMS is 0" in found["database"][1]
 
 
 def test_a_clock_that_is_off_is_a_warning(picas: Picas) -> None:

@@ -206,6 +206,13 @@ class InstalledCouch(CouchServer):
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
+            self.process = process
+            self.kill()
+
+    def kill(self) -> None:
+        """End it without warning, as ``kill -9`` does; its data stay until `close`."""
+        process, self.process = self.process, None
+        if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

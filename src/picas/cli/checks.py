@@ -252,14 +252,21 @@ def database(subject: Subject) -> Findings:
     text = f"{subject.database}: {counted(info.get('doc_count', 0), 'document')}"
     copies = info.get("cluster", {}).get("n", 1)
     if copies > 1:
-        yield Finding(
-            "warning",
-            f"{text}, each kept on {copies} nodes of a cluster",
-            "two pilots may both be told that they got a token; use a single node, or a database "
-            "made with n=1",
-        )
+        kept = f"{text}, each kept on {copies} nodes of a cluster"
+        yield _cluster(kept, copies, subject.store)
     else:
         yield Finding("ok", f"{text}, one copy of each")
+
+
+def _cluster(text: str, copies: int, store: Store) -> Finding:
+    """What it means that a cluster keeps several copies."""
+    if store.sure:
+        text += "; claims are not read back, for PICAS_VERIFY_CLAIMS is 0"
+        return Finding("warning", text, "unset it: two pilots may be told that they got a token")
+    text += f"; a claim is read back, and takes {copies // 2 + 1} of them"
+    if copies == 2:
+        return Finding("warning", text, "3 copies, or 1, let pilots go on when a node is down")
+    return Finding("ok", text)
 
 
 def embedded(subject: Subject) -> Findings:

@@ -1,8 +1,11 @@
 """From a URL to a pool."""
 
+import os
+from collections.abc import Mapping
+
 from picas import config
 from picas.config import Settings, SqliteLocation
-from picas.errors import PoolMissing
+from picas.errors import ConfigError, PoolMissing
 from picas.pool.base import Store
 from picas.pool.pool import Pool
 from picas.pool.sqlite import SqliteStore
@@ -53,4 +56,14 @@ def open_store(settings: Settings) -> Store:
 
     password = settings.password.reveal() if settings.password else None
     session = Session(location.base_url, settings.username, password, settings.ca_file)
-    return CouchStore(session, location.database)
+    return CouchStore(session, location.database, verify=_verify_claims(os.environ))
+
+
+def _verify_claims(environ: Mapping[str, str]) -> bool | None:
+    """What ``PICAS_VERIFY_CLAIMS`` says; None if it leaves that to the server."""
+    text = environ.get("PICAS_VERIFY_CLAIMS", "")
+    if text not in ("", "0", "1"):
+        raise ConfigError(
+            f"PICAS_VERIFY_CLAIMS={text!r}: write 1 to read claims back before they count, 0 not to"
+        )
+    return text == "1" if text else None
