@@ -10,7 +10,9 @@ How fast a pool drains is never found by reading its tokens. It comes from one o
   every minute with the time of writing. One look is enough; it is the mean over each pilot's life.
 """
 
+import enum
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +90,8 @@ class Fleet:
         hosts: On how many hosts.
         slots: Tokens they can run at once.
         running: Tokens they ran when they last wrote.
-        lost: Pilots that did not say that they ended, and whose heartbeat stopped.
+        lost: Pilots that did not say that they ended, and whose heartbeat stopped; those whose
+            tokens were given back are past.
     """
 
     pilots: int = 0
@@ -98,21 +101,22 @@ class Fleet:
     lost: int = 0
 
     @staticmethod
-    def of(pilots: Iterable[Document], now: float) -> "Fleet":
+    def of(pilots: Iterable[Document], now: float, lease: float = ALIVE_SECONDS) -> "Fleet":
         """Make it of the pilots' documents.
 
         Args:
             pilots: As `picas.pool.Pool.pilots` gives them.
             now: The pool's clock.
+            lease: Seconds without a heartbeat after which a pilot counts as gone.
         """
-        open_ = [doc for doc in pilots if doc.get("state") != "ended"]
-        living = [doc for doc in open_ if is_alive(doc, now)]
+        docs = [(doc, pilot_state(doc, now, lease)) for doc in pilots]
+        living = [doc for doc, state in docs if state in LIVING]
         return Fleet(
             pilots=len(living),
             hosts=len({str(doc.get("hostname")) for doc in living}),
             slots=sum(int(_number(doc.get("slots"))) for doc in living),
             running=sum(len(doc.get("running") or ()) for doc in living),
-            lost=len(open_) - len(living),
+            lost=sum(state in (PilotState.SILENT, PilotState.UNKNOWN) for _, state in docs),
         )
 
     def as_dict(self) -> dict[str, int]:
@@ -121,13 +125,82 @@ class Fleet:
         return {name: getattr(self, name) for name in names}
 
 
-def is_alive(pilot: Mapping[str, Any], now: float) -> bool:
+class PilotState(enum.Enum):
+    """How a pilot is; the values are what a person reads, those that ask for attention first."""
+
+    SILENT = "silent"
+    """No heartbeat for the lease time: its tokens go to others as soon as one looks."""
+    UNKNOWN = "unknown"
+    """Tokens name it as their holder, but it has no document of its own, or one that denies it."""
+    SLOW = "slow"
+    """It lives, and slowed down, since one token after another fails on its host."""
+    RUNNING = "running"
+    LOST = "lost"
+    """It fell silent, and its tokens were given back."""
+    ENDED = "ended"
+
+
+LIVING = frozenset((PilotState.RUNNING, PilotState.SLOW))
+"""The states of pilots that are heard of."""
+
+_DRAINED = "drained: "
+"""How the reason begins with which a pilot ended because its host fails everything."""
+
+_PILOT_ID = re.compile(r"pilot_.+_\d+_([0-9a-f]+)")
+
+
+def pilot_state(pilot: Mapping[str, Any], now: float, lease: float = ALIVE_SECONDS) -> PilotState:
+    """How a pilot is, by its document.
+
+    Args:
+        pilot: The document.
+        now: The pool's clock.
+        lease: Seconds without a heartbeat after which a pilot counts as gone.
+    """
+    if pilot.get("state") in ("ended", "lost"):
+        return PilotState(pilot["state"])
+    if pilot.get("state") == "unknown":
+        return PilotState.UNKNOWN
+    if now - _number(pilot.get("heartbeat")) >= lease:
+        return PilotState.SILENT
+    return PilotState.SLOW if pilot.get("health") else PilotState.RUNNING
+
+
+def is_alive(pilot: Mapping[str, Any], now: float, lease: float = ALIVE_SECONDS) -> bool:
     """Tell whether a pilot lives, by its document: not ended, and its heartbeat is fresh."""
-    fresh = now - _number(pilot.get("heartbeat")) < ALIVE_SECONDS
-    return pilot.get("state") != "ended" and fresh
+    return pilot_state(pilot, now, lease) in LIVING
 
 
-def pilots_rate(pilots: Iterable[Document], now: float, design: str) -> float | None:
+def pilot_why(pilot: Mapping[str, Any]) -> str:
+    """Why a pilot is slow, or why it ended, in its own words; empty while all is well."""
+    if pilot.get("state") == "unknown":
+        return "tokens name it as their holder, and it did not say so itself"
+    text = pilot.get("reason") if pilot.get("state") == "ended" else pilot.get("health")
+    parts = [text] if isinstance(text, str) and text else []
+    if pilot.get("state") == "ended" and (left := int(_number(pilot.get("unsettled")))):
+        parts.append(f"results not recorded: {left:,}")
+    return "; ".join(parts)
+
+
+def is_drained(reason: object) -> bool:
+    """Tell whether that is why a pilot ended: one token after another failed on its host."""
+    return isinstance(reason, str) and reason.startswith(_DRAINED)
+
+
+def pilot_name(pilot_id: str) -> str:
+    """A pilot's short name, the random part at the end of its id: ``9f3ae2b1``."""
+    match = _PILOT_ID.fullmatch(pilot_id)
+    return match[1] if match else pilot_id
+
+
+def number(doc: Mapping[str, Any], name: str) -> float:
+    """A number in a document that anyone may have edited; 0 where there is none."""
+    return _number(doc.get(name))
+
+
+def pilots_rate(
+    pilots: Iterable[Document], now: float, design: str, lease: float = ALIVE_SECONDS
+) -> float | None:
     """Tokens that the living pilots settle in a minute; None if none of them has a history.
 
     Source: their counters ``done`` and ``error`` between ``started`` and ``heartbeat``, summed over
@@ -138,12 +211,13 @@ def pilots_rate(pilots: Iterable[Document], now: float, design: str) -> float | 
         now: The pool's clock.
         design: Only pilots that work on this design's views; ``Monitor``, which has all tokens,
             counts all of them.
+        lease: Seconds without a heartbeat after which a pilot counts as gone.
     """
     rates = []
     for doc in pilots:
         of_design = design == DEFAULT_DESIGN or str(doc.get("view")).startswith(f"{design}/")
         lived = _number(doc.get("heartbeat")) - _number(doc.get("started"))
-        if of_design and is_alive(doc, now) and lived > 0:
+        if of_design and is_alive(doc, now, lease) and lived > 0:
             rates.append(60 * (_number(doc.get("done")) + _number(doc.get("error"))) / lived)
     return sum(rates) if rates else None
 

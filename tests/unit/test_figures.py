@@ -8,7 +8,7 @@ import pytest
 from picas import figures
 from picas.cli.params import Duration, Size
 from picas.cli.table import Column, plain, safe, table
-from picas.figures import Counts, Fleet, RateMeter
+from picas.figures import Counts, Fleet, PilotState, RateMeter
 from picas.token import State
 
 NOW = 1_800_000_000.0
@@ -55,13 +55,14 @@ def test_counts_for_a_program() -> None:
 
 
 def test_a_fleet_is_the_pilots_that_live() -> None:
-    """Pilots that ended do not count; those that fell silent are lost."""
+    """Past pilots do not count; those that fell silent are lost until their tokens are back."""
     fleet = Fleet.of(
         [
             a_pilot(),
             a_pilot(hostname="other", slots=2, running=[]),
             a_pilot(state="ended"),
             a_pilot(heartbeat=NOW - 301),
+            a_pilot(heartbeat=NOW - 301, state="lost"),
         ],
         NOW,
     )
@@ -74,6 +75,65 @@ def test_a_pilot_lives_while_its_heartbeat_is_younger_than_three_minutes() -> No
     assert figures.is_alive(a_pilot(heartbeat=NOW - 299), NOW)
     assert not figures.is_alive(a_pilot(heartbeat=NOW - 300), NOW)
     assert not figures.is_alive({}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, PilotState.RUNNING),
+        ({"health": "5 different tokens failed"}, PilotState.SLOW),
+        ({"heartbeat": NOW - 60}, PilotState.SILENT),
+        ({"heartbeat": NOW - 60, "health": "5 different tokens failed"}, PilotState.SILENT),
+        ({"heartbeat": "odd"}, PilotState.SILENT),
+        ({"state": "unknown"}, PilotState.UNKNOWN),
+        ({"state": "lost"}, PilotState.LOST),
+        ({"state": "ended", "heartbeat": NOW - 900}, PilotState.ENDED),
+    ],
+)
+def test_how_a_pilot_is(fields: dict[str, Any], state: PilotState) -> None:
+    """What its document says of its end goes first, then its heartbeat, then its health."""
+    pilot = a_pilot(**fields)
+    assert figures.pilot_state(pilot, NOW, 60) is state
+    assert figures.is_alive(pilot, NOW, 60) == (state in figures.LIVING)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, ""),
+        ({"health": "5 tokens failed"}, "5 tokens failed"),
+        ({"state": "ended", "reason": "SIGTERM", "health": ""}, "SIGTERM"),
+        (
+            {"state": "ended", "reason": "SIGTERM", "unsettled": 2},
+            "SIGTERM; results not recorded: 2",
+        ),
+        ({"state": "unknown"}, "tokens name it as their holder, and it did not say so itself"),
+        ({"health": ["odd"]}, ""),
+    ],
+)
+def test_why_a_pilot_is_so(fields: dict[str, Any], why: str) -> None:
+    """Its own words: of its health while it lives, of its end then."""
+    assert figures.pilot_why(a_pilot(**fields)) == why
+
+
+def test_a_pilot_that_was_drained() -> None:
+    """Its reason says so."""
+    assert figures.is_drained("drained: 20 different tokens failed")
+    assert not figures.is_drained("no work left in Monitor/todo")
+    assert not figures.is_drained(None)
+
+
+@pytest.mark.parametrize(
+    ("pilot_id", "name"),
+    [
+        ("pilot_node_3.example.org_4711_9f3ae2b1", "9f3ae2b1"),
+        ("pilot_p", "pilot_p"),
+        ("somebody", "somebody"),
+    ],
+)
+def test_the_short_name_of_a_pilot(pilot_id: str, name: str) -> None:
+    """The random part of its id; an id of another form stays whole."""
+    assert figures.pilot_name(pilot_id) == name
 
 
 def test_the_rate_of_pilots_is_the_sum_of_their_own() -> None:

@@ -20,6 +20,7 @@ from picas.cli.common import console, counted, json_option, pool, pool_option, p
 from picas.cli.params import Duration
 from picas.errors import PoolError, PoolUnreachable, ServerError, ViewMissing
 from picas.figures import Counts, Fleet, RateMeter
+from picas.pilot.lease import LeaseTimes
 from picas.pool import Pool
 from picas.token import State
 from picas.views import DEFAULT_DESIGN, OVERVIEW
@@ -102,6 +103,7 @@ class _Looker:
     def __init__(self, opened: Pool, design: str | None) -> None:
         self.pool = opened
         self._design = design
+        self._lease = LeaseTimes.of(opened.settings()).lease
         self._meters: dict[str, RateMeter] = {}
 
     def look(self) -> Snapshot:
@@ -115,10 +117,11 @@ class _Looker:
             meter = self._meters.setdefault(one.design, RateMeter())
             meter.saw(now, one.settled)
             measured = meter.per_minute
-            rate = figures.pilots_rate(pilots, now, one.design) if measured is None else measured
+            told = figures.pilots_rate(pilots, now, one.design, self._lease)
+            rate = told if measured is None else measured
             if rate is not None:
                 rates[one.design] = round(rate, 3)
-        return Snapshot(self.pool.url, now, counts, Fleet.of(pilots, now), rates)
+        return Snapshot(self.pool.url, now, counts, Fleet.of(pilots, now, self._lease), rates)
 
     def _designs(self) -> list[str]:
         """The designs that count tokens, ``Monitor`` first."""
