@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
-from picas import token
+from picas import retry, token
 from picas.errors import ConfigError, InputError
 from picas.jobid import JOB_ID_FIELDS
 from picas.token import MAX_TOKEN_BYTES, Document
@@ -258,6 +258,8 @@ def tokens(
         try:
             fields = _with_sets(item.fields, sets)
             _check_free(fields)
+            if isinstance(policy := fields.get("retry"), dict):  # else a field of the user's own
+                retry.read(policy)
             yield token.new(fields, ids.assign(fields, position, item.where))
         except InputError as error:
             yield Bad(item.where, str(error))

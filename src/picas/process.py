@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
-from picas import proctree
+from picas import cgroup, proctree
 from picas.errors import TaskError
 from picas.proctree import adopt_orphans
 from picas.token import TIME_LIMIT_EXIT_CODE
@@ -62,6 +62,7 @@ class Finished:
             it never waited for and that outlived it unseen.
         memory: Peak resident bytes of its largest process; None if that is not known.
         ended_by: Itself, its time limit, or `Task.stop`.
+        out_of_memory: The kernel killed it for want of memory.
     """
 
     exit_code: int
@@ -71,6 +72,7 @@ class Finished:
     cpu: float
     memory: int | None
     ended_by: EndedBy
+    out_of_memory: bool = False
 
 
 class _Asked(enum.IntEnum):
@@ -193,7 +195,11 @@ class Task:
         code = _exit_code(status) if reaped else 128 + signal.SIGKILL
         code = TIME_LIMIT_EXIT_CODE if ended_by is EndedBy.TIME_LIMIT else code
         cpu = tree.cpu + usage.ru_utime + usage.ru_stime
-        return watch.finished(code, ended_by, cpu, _peak_memory(usage, tree))
+        finished = watch.finished(code, ended_by, cpu, _peak_memory(usage, tree))
+        killed = ended_by is EndedBy.ITSELF and code == 128 + signal.SIGKILL
+        return (
+            replace(finished, out_of_memory=True) if killed and watch.lacked_memory() else finished
+        )
 
     def _end(self, tree: proctree.Tree, bell: "_Bell") -> Sequence[proctree.Process]:
         """End all processes, with the grace that `stop` leaves them; gives those that won't die."""
@@ -294,6 +300,7 @@ class _Watch:
     def __init__(self) -> None:
         self._start, self._begun = time.time(), time.monotonic()
         self._wall: float | None = None
+        self._memory_kills = cgroup.memory_kills()
 
     def elapsed(self) -> float:
         return time.monotonic() - self._begun
@@ -301,6 +308,10 @@ class _Watch:
     def stop(self) -> None:
         """The command has ended; what follows is not its time."""
         self._wall = self.elapsed()
+
+    def lacked_memory(self) -> bool:
+        """Tell whether the kernel killed something for want of memory since the start."""
+        return cgroup.memory_kills() > self._memory_kills
 
     def finished(
         self, code: int, ended_by: EndedBy, cpu: float = 0.0, memory: int | None = None

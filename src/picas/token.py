@@ -9,14 +9,12 @@ and the batch job ids) keep the meaning they have in the classic PiCaS client. A
 """
 
 import enum
-import math
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from picas.errors import InputError
+from picas import javascript, wellformed
 from picas.jobid import JOB_ID_FIELDS
 
 Document = dict[str, Any]
@@ -60,6 +58,9 @@ class State(enum.Enum):
     ERROR = "error"
 
 
+_WAITING = frozenset(("not_before", "avoid", "avoid_until"))
+"""Fields that keep a free token from being claimed."""
+
 _STANDING = frozenset(("type", "lock", "done", "pilot", "lease", "attempts"))
 """Fields that only the changes of state write: a task that meddles must not lose its token."""
 
@@ -92,6 +93,7 @@ class Outcome:
         wall: Wall-clock seconds.
         cpu: CPU seconds (user and system) of the command and its children, if known.
         memory: Peak resident bytes of its largest process, if known.
+        out_of_memory: The kernel killed it for want of memory.
         error: A message for the classic ``error`` list, for failures the exit code cannot tell.
         fields: Fields to write into the token (an actor's ``output``, …).
     """
@@ -103,8 +105,24 @@ class Outcome:
     wall: float
     cpu: float | None = None
     memory: int | None = None
+    out_of_memory: bool = False
     error: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How a failed token is given back for another try.
+
+    Attributes:
+        delay: Seconds before anybody may claim it.
+        avoid: Seconds for which the host that it failed on leaves it to others.
+        memory: Bytes it asks for from now on; None: as before.
+    """
+
+    delay: float = 0.0
+    avoid: float = 0.0
+    memory: int | None = None
 
 
 def state(doc: Mapping[str, Any]) -> State | None:
@@ -115,13 +133,13 @@ def state(doc: Mapping[str, Any]) -> State | None:
     """
     if doc.get("type") != "token":
         return None
-    lock, done = _js_number(doc.get("lock")), _js_number(doc.get("done"))
+    lock, done = javascript.number(doc.get("lock")), javascript.number(doc.get("done"))
     if lock == 0 and done == 0:
         return State.TODO
     if lock > 0 and done == 0:
         return State.LOCKED
     if lock > 0 and done > 0:
-        return State.DONE if _js_parse_int(doc.get("exit_code")) == 0 else State.ERROR
+        return State.DONE if javascript.parse_int(doc.get("exit_code")) == 0 else State.ERROR
     return None
 
 
@@ -138,41 +156,8 @@ def new(fields: Mapping[str, Any], token_id: str | None = None) -> Document:
     doc = {**CLASSIC_DEFAULTS, **fields}
     if token_id is not None:
         doc["_id"] = token_id
-    check(doc)
+    wellformed.check(doc)
     return {"_id": doc.pop("_id"), **doc}
-
-
-def check(doc: Mapping[str, Any]) -> None:
-    """Raise `InputError` if a document cannot be stored as a token.
-
-    Source: CouchDB keeps top-level fields that start with ``_`` for itself; JSON has no NaN.
-    """
-    token_id = doc.get("_id")
-    if not isinstance(token_id, str) or not token_id:
-        raise InputError("a token needs an _id: a text that is not empty")
-    if token_id.startswith("_"):
-        raise InputError(f"the _id {token_id!r} starts with '_': CouchDB keeps such ids for itself")
-    if doc.get("type") != "token":
-        raise InputError(f'token {token_id!r} has type {doc.get("type")!r}; it must be "token"')
-    for name in doc:
-        if name.startswith("_") and name not in ("_id", "_rev", "_attachments"):
-            raise InputError(
-                f"token {token_id!r}: the field {name!r} starts with '_'; "
-                "such names belong to the pool, choose another"
-            )
-    bad = _not_json(doc)
-    if bad is not None:
-        raise InputError(f"token {token_id!r}: {bad}")
-
-
-def check_fields(token_id: str, fields: Mapping[str, Any]) -> None:
-    """Raise `InputError` if a task's fields cannot be written into its token."""
-    for name in fields:
-        if name.startswith("_"):
-            raise InputError(f"token {token_id!r}: the field {name!r} belongs to the pool")
-    bad = _not_json(fields)
-    if bad is not None:
-        raise InputError(f"token {token_id!r}: {bad}")
 
 
 def claim(doc: Document, now: float, holder: Holder, lease: str) -> Document:
@@ -190,11 +175,19 @@ def settle(doc: Document, now: float, outcome: Outcome) -> Document:
     return _end_attempt(settled, now, outcome)
 
 
-def scrub(doc: Document, now: float, outcome: Outcome) -> Document:
+def scrub(doc: Document, now: float, outcome: Outcome, again: Again) -> Document:
     """Locked to todo after a failure: another try, counted in ``scrub_count``."""
     scrubbed = _with_fields(doc, outcome.fields)
     scrubbed |= {"lock": 0, "done": 0, "exit_code": ""}
     scrubbed["scrub_count"] = scrub_count(doc) + 1
+    if again.delay:
+        scrubbed["not_before"] = round(now + again.delay, 3)
+    if again.avoid:
+        avoided = doc.get("avoid") if javascript.number(doc.get("avoid_until")) > now else None
+        hosts = [*_as_list(avoided), doc.get("hostname", "")]
+        scrubbed |= {"avoid": hosts, "avoid_until": round(now + again.avoid, 3)}
+    if again.memory:
+        scrubbed["memory"] = again.memory
     return _without_job(_end_attempt(scrubbed, now, outcome))
 
 
@@ -208,7 +201,7 @@ def release(doc: Document, now: float, reason: str) -> Document:
     """
     released = {**doc, "lock": 0, "done": 0, "exit_code": ""}
     if reason:
-        wall = max(0.0, now - _js_number(doc.get("lock")))
+        wall = max(0.0, now - javascript.number(doc.get("lock")))
         broken_off = Outcome(None, now - wall, now, reason, wall)
         return _without_job(_end_attempt(released, now, broken_off))
     return _without_job(_without_lease(released))
@@ -239,14 +232,36 @@ def error(doc: Document, now: float, message: str) -> Document:
 
 
 def reset(doc: Document, now: float) -> Document:
-    """Any state to todo, on a person's word: another try, counted; history and logs stay."""
-    again = {**doc, "lock": 0, "done": 0, "exit_code": "", "hostname": ""}
-    again["scrub_count"] = scrub_count(doc) + 1
+    """Any state to todo, on a person's word: counted as a scrub; history and logs stay.
+
+    It may run at once, anywhere, and has all its tries again.
+    """
+    again = {name: value for name, value in doc.items() if name not in _WAITING}
+    again |= {"lock": 0, "done": 0, "exit_code": "", "hostname": ""}
+    if state(doc) is not State.TODO:
+        again["scrub_count"] = again["tries_from"] = scrub_count(doc) + 1
     if doc.get("lease"):
-        wall = max(0.0, now - _js_number(doc.get("lock")))
+        wall = max(0.0, now - javascript.number(doc.get("lock")))
         broken_off = Outcome(None, now - wall, now, "reset by a person", wall)
         return _without_job(_end_attempt(again, now, broken_off))
     return _without_job(again)
+
+
+def why_not_reset(doc: Mapping[str, Any], locked_before: float | None = None) -> str | None:
+    """Why a token is left alone by a reset; None if it is not.
+
+    Args:
+        doc: The token.
+        locked_before: Only tokens that were locked at or before this epoch second are reset.
+    """
+    standing = state(doc)
+    if standing is None:
+        return "in none of the four states"
+    if standing is State.TODO and _WAITING.isdisjoint(doc):
+        return "todo already"
+    if locked_before is not None and not 0 < locked_at(doc) <= locked_before:
+        return "claimed later than that"
+    return None
 
 
 def holds(doc: Mapping[str, Any] | None, claimed: Mapping[str, Any]) -> bool:
@@ -275,7 +290,7 @@ def ended(doc: Mapping[str, Any] | None, lease: str) -> bool:
 
 def locked_at(doc: Mapping[str, Any]) -> float:
     """When the token was claimed, in epoch seconds; 0 or NaN if it is not locked."""
-    return _js_number(doc.get("lock"))
+    return javascript.number(doc.get("lock"))
 
 
 def attempts(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -300,6 +315,12 @@ def scrub_count(doc: Mapping[str, Any]) -> int:
     """How often the token was given back after failing (0 where the field is missing or odd)."""
     count = doc.get("scrub_count")
     return count if isinstance(count, int) else 0
+
+
+def failed_tries(doc: Mapping[str, Any]) -> int:
+    """How often it failed since it was pushed, or reset by a person."""
+    before = doc.get("tries_from")
+    return max(0, scrub_count(doc) - (before if isinstance(before, int) else 0))
 
 
 def new_lease() -> str:
@@ -370,81 +391,3 @@ def _without_lease(doc: Document) -> Document:
 
 def _without_job(doc: Document) -> Document:
     return {name: value for name, value in doc.items() if name not in JOB_ID_FIELDS}
-
-
-def _not_json(value: Any, path: str = "") -> str | None:
-    """Say what in a value JSON cannot hold, and where; None if all of it can."""
-    if value is None or isinstance(value, bool | int):
-        return None
-    if isinstance(value, str):
-        if value.isascii() or not _SURROGATE.search(value):
-            return None
-        return f"the field {path} holds half a character (a lone surrogate), which is not UTF-8"
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return None
-        return f"the field {path} is {value}, which JSON cannot hold; use null or a text"
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if not isinstance(name, str):
-                return f"the name {name!r} in {path or 'the document'} is not a text"
-            if _SURROGATE.search(name):
-                return f"the name {name!r} holds half a character (a lone surrogate)"
-            if (bad := _not_json(inner, f"{path}.{name}" if path else name)) is not None:
-                return bad
-        return None
-    if isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            if (bad := _not_json(inner, f"{path}[{index}]")) is not None:
-                return bad
-        return None
-    return f"the field {path} is a {type(value).__name__}, which JSON cannot hold"
-
-
-def _js_number(value: Any) -> float:
-    """What JavaScript makes of a value in ``value == 0`` and ``value > 0`` (NaN: neither)."""
-    if isinstance(value, bool | int | float):
-        return _js_double(value)
-    if not isinstance(value, str):
-        return math.nan
-    text = value.strip(_JS_SPACE)
-    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
-        return float(text)
-    if re.fullmatch(r"[+-]?Infinity", text):
-        return -math.inf if text.startswith("-") else math.inf
-    if re.fullmatch(r"0([xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)", text):
-        return _js_double(int(text, 0))
-    return math.nan if text else 0.0
-
-
-def _js_parse_int(value: Any) -> float:
-    """JavaScript's ``parseInt``: the leading integer of the value's text, else NaN."""
-    if isinstance(value, bool):
-        return math.nan
-    if isinstance(value, int | float):
-        number = _js_double(value)
-        # JavaScript writes these with an exponent: 5e-7 is the text "5e-7", which begins with 5.
-        small_or_large = number != 0 and not 1e-6 <= abs(number) < 1e21
-        value = repr(number) if small_or_large else str(math.trunc(number))
-    text = value.lstrip(_JS_SPACE) if isinstance(value, str) else ""
-    if match := re.match(r"([+-]?)0[xX]([0-9a-fA-F]*)", text):
-        return _js_double(int(match[1] + match[2], 16)) if match[2] else math.nan
-    digits = re.match(r"[+-]?[0-9]+", text)
-    return float(digits[0]) if digits else math.nan
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-_JS_SPACE = (
-    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\ufeff"
-)
-"""What JavaScript takes for white space around a number; Python's idea of it differs."""
-
-
-def _js_double(value: float) -> float:
-    """A JSON number as JavaScript holds it: integers too large become infinite."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf

@@ -7,7 +7,7 @@ from typing import Any
 from picas import token
 from picas.errors import PoolUnreachable
 from picas.pool import Pool, PushState, Settlement, Verdict
-from picas.token import Document, Holder, Outcome
+from picas.token import Again, Document, Holder, Outcome
 
 TODO = "Monitor/todo"
 ANNA = Holder("pilot_anna", "host-a", {"slurm_job_id": "17_3"})
@@ -73,7 +73,7 @@ def settle(
     **more: Any,
 ) -> Verdict:
     """Settle one token."""
-    result = Settlement(doc, outcome(exit_code, **more), again, files or {})
+    result = Settlement(doc, outcome(exit_code, **more), Again() if again else None, files or {})
     (verdict,) = pool.settle([result])
     return verdict
 

@@ -4,8 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from picas.pool import Pool
-from tests.contract.support import claim_one, edit, fill, settle
+from picas.pool import Pool, Settlement
+from picas.token import Again
+from tests.contract.support import claim_one, edit, fill, outcome, settle
 
 
 def test_present_point_comes_at_once(pool: Pool) -> None:
@@ -57,3 +58,15 @@ def test_only_waiting_tokens_wake_a_pilot(pool: Pool) -> None:
     assert list(quiet.ids) == []
     pool.release([second])
     assert list(pool.changes(quiet.seq, timeout=5, todo=True).ids) == [second["_id"]]
+
+
+def test_token_that_waits_wakes_nobody(pool: Pool) -> None:
+    """A token given back for later is no work now: a thousand idle pilots go on sleeping."""
+    fill(pool, "a")
+    doc = claim_one(pool)
+    seq = pool.changes(None, timeout=0).seq
+    pool.settle([Settlement(doc, outcome(1), Again(delay=100))])
+    quiet = pool.changes(seq, timeout=0.2, todo=True)
+    assert list(quiet.ids) == []
+    assert pool.reset(["a"]) == 1
+    assert list(pool.changes(quiet.seq, timeout=5, todo=True).ids) == ["a"]

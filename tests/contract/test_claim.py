@@ -9,8 +9,9 @@ import pytest
 
 from picas import token
 from picas.conditions import parse
-from picas.errors import Forbidden, PoolUnreachable, ViewMissing
-from picas.pool import Pool, Written
+from picas.errors import Conflict, Forbidden, PoolUnreachable, ViewMissing
+from picas.needs import Offer
+from picas.pool import Pool, Verdict, Written
 from picas.token import Document, State
 from picas.views import Design
 from tests.contract.support import (
@@ -27,6 +28,8 @@ from tests.contract.support import (
     numbered,
     settle,
 )
+
+AT_ONCE = Offer("host").ready_at
 
 
 def test_claimed_token_says_who_holds_it(pool: Pool) -> None:
@@ -106,7 +109,7 @@ def test_stale_candidates_are_not_claimed(pool: Pool, join: Callable[[], Pool]) 
     """Tokens that others took after they were read are not taken a second time."""
     fill(pool, *numbered(4))
     rival = join()
-    stale = pool.store.candidates(TODO, 4)
+    stale = pool.store.candidates(TODO, 4, AT_ONCE).docs
     taken = rival.claim(TODO, 2, BERT)
     answers = pool.store.write([token.claim(d, 1, ANNA, token.new_lease()) for d in stale])
     assert {a.id for a in answers if a.rev is None} == set(names(taken)) & set(names(stale))
@@ -116,11 +119,12 @@ def test_stale_candidates_are_not_claimed(pool: Pool, join: Callable[[], Pool]) 
 def test_claim_goes_on_when_all_it_saw_was_taken(pool: Pool, join: Callable[[], Pool]) -> None:
     """A claim that lost every race looks again instead of calling the view empty."""
     fill(pool, "a")
-    rival, real, stale = join(), pool.store.candidates, pool.store.candidates(TODO, 1)
+    rival, real = join(), pool.store.candidates
+    stale = real(TODO, 1, AT_ONCE)
     edit(rival, "a", note="now another revision")
     offers = [stale]
-    pool.store.candidates = lambda view, limit: (  # type: ignore[method-assign]
-        offers.pop() if offers else real(view, limit)
+    pool.store.candidates = lambda view, limit, ready_at: (  # type: ignore[method-assign]
+        offers.pop() if offers else real(view, limit, ready_at)
     )
     doc = claim_one(pool)
     assert doc["note"] == "now another revision"
@@ -189,6 +193,27 @@ def test_lost_claim_that_was_never_applied(pool: Pool) -> None:
     with pytest.raises(PoolUnreachable):
         pool.claim(TODO, 1, ANNA)
     assert claim_one(pool)["_rev"].startswith("2-")
+
+
+def test_claim_that_arrives_late(pool: Pool) -> None:
+    """A request that is applied after we gave it up locks nothing for a pilot unaware of it."""
+    fill(pool, "a")
+    real = pool.store.write
+    on_their_way: list[Document] = []
+
+    def slow(docs: Sequence[Document]) -> list[Written]:
+        pool.store.write = real  # type: ignore[method-assign]
+        on_their_way.extend(docs)
+        raise PoolUnreachable("no answer in time")
+
+    pool.store.write = slow  # type: ignore[method-assign]
+    with pytest.raises(PoolUnreachable):
+        pool.claim(TODO, 1, ANNA)
+    (doc,) = pool.recover_claims()
+    (late,) = pool.store.write(on_their_way)
+    assert isinstance(late.error, Conflict)
+    assert token.holds(pool.get("a"), doc)
+    assert settle(pool, doc) is Verdict.RECORDED
 
 
 def test_lost_claim_that_was_reset_meanwhile(pool: Pool) -> None:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from picas import token
 from picas.pool import Pool, PushState, Settlement, Verdict, connect
-from picas.token import Document, Holder, State
+from picas.token import Again, Document, Holder, State
 from tests.contract.support import TODO, edit, outcome
 from tests.couchdb.server import CouchServer
 
@@ -92,7 +92,9 @@ class Machine(RuleBasedStateMachine):
         """A pilot settles what it claimed once, maybe long ago, maybe not for the first time."""
         pilot, docs = claim
         files = {"log": b"text"} if file else {}
-        results = [Settlement(d, outcome(exit_code), again, files) for d in docs]
+        results = [
+            Settlement(d, outcome(exit_code), Again() if again else None, files) for d in docs
+        ]
         for doc, verdict in zip(docs, self.pools[pilot].settle(results), strict=True):
             expected, lease = self.model.get(doc["_id"]), doc["lease"]
             if expected is None or (expected.lease != lease and lease not in expected.results):

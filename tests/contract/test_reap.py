@@ -1,10 +1,15 @@
 """Tokens of pilots that are gone come back; those of pilots that live do not."""
 
+import math
+
 import pytest
 
 from picas import token
+from picas.errors import PoolUnreachable
 from picas.pool import Pool, Reaped, Settlement, Verdict
+from picas.pool.reap import KEPT, grace, pause
 from picas.token import Document, Holder, Outcome, State
+from tests.contract.support import edit
 
 LEASE = 300.0
 VIEW = "Monitor/todo"
@@ -18,41 +23,94 @@ def pilot(pool: Pool, name: str, silent: float, **facts: object) -> Holder:
     return Holder(name, "host")
 
 
+def watch(pool: Pool, seconds: float = grace(LEASE) + 1, step: float = pause(LEASE)) -> Reaped:
+    """Look again and again for so long, by a clock that runs fast; returns the sum of it all."""
+    real, start = pool.store.now, pool.now()
+    looks = [pool.reap(LEASE)]
+    for n in range(1, math.ceil(seconds / step) + 1):
+        pool.store.now = lambda n=n: start + n * step  # type: ignore[method-assign, misc]
+        looks.append(pool.reap(LEASE))
+    pool.store.now = real  # type: ignore[method-assign]
+    gone = sorted(name for look in looks for name in look.pilots)
+    tokens, errors = sum(x.tokens for x in looks), sum(x.errors for x in looks)
+    return Reaped(tuple(gone), tokens, errors, looks[-1].suspects, looks[-1].living)
+
+
 def claimed(pool: Pool, holder: Holder, *ids: str) -> list[Document]:
     """Push tokens and claim all that are todo."""
     assert all(p.error is None for p in pool.push(token.new({"input": "x"}, i) for i in ids))
-    return pool.claim(VIEW, len(ids), holder)
+    docs: list[Document] = []
+    while len(docs) < len(ids):  # a view may show some of them later
+        docs += pool.claim(VIEW, len(ids), holder)
+    return docs
 
 
 def test_tokens_of_a_silent_pilot_come_back(pool: Pool) -> None:
     """A pilot silent for longer than the lease loses its tokens; it costs them no retry."""
     gone = pilot(pool, "pilot_gone", silent=LEASE + 10)
     claimed(pool, gone, "a", "b")
-    assert pool.reap(LEASE) == Reaped(("pilot_gone",), tokens=2)
+    assert watch(pool) == Reaped(("pilot_gone",), tokens=2)
     doc = pool.get("a")
     assert token.state(doc) is State.TODO
     assert doc["scrub_count"] == 0
     assert [entry["reason"] for entry in doc["attempts"]] == [token.LOST]
     (document,) = pool.pilots()
     assert document["state"] == "lost"
-    assert pool.reap(LEASE) == Reaped(), "a pilot is found gone once"
+    assert watch(pool) == Reaped(), "a pilot is found gone once"
 
 
 def test_a_living_pilot_keeps_its_tokens(pool: Pool) -> None:
     """A heartbeat within the lease time keeps the tokens, even while others are reaped."""
-    alive = pilot(pool, "pilot_alive", silent=LEASE - 100)
+    alive = pilot(pool, "pilot_alive", silent=LEASE - 150)
     claimed(pool, alive, "a")
     gone = pilot(pool, "pilot_gone", silent=LEASE + 10)
     claimed(pool, gone, "b")
-    assert pool.reap(LEASE).tokens == 1
+    assert watch(pool) == Reaped(("pilot_gone",), tokens=1, living=1)
     assert token.state(pool.get("a")) is State.LOCKED
     assert token.state(pool.get("b")) is State.TODO
+
+
+def test_after_an_outage_the_living_have_time_to_say_so(pool: Pool) -> None:
+    """After an outage all pilots are silent: who says that it lives in time keeps its tokens."""
+    slow = pilot(pool, "pilot_slow", silent=LEASE + 100)
+    claimed(pool, slow, "a")
+    gone = pilot(pool, "pilot_gone", silent=LEASE + 100)
+    claimed(pool, gone, "b")
+    first = pool.reap(LEASE)
+    assert (first.tokens, first.suspects) == (0, ("pilot_gone", "pilot_slow"))
+    assert pool.reap(LEASE).tokens == 0, "looking again at once changes nothing"
+    pilot(pool, "pilot_slow", silent=0)  # its heartbeat
+    assert watch(pool) == Reaped(("pilot_gone",), tokens=1, living=1)
+    assert token.state(pool.get("a")) is State.LOCKED
+
+
+def test_looks_far_apart_do_not_belong_together(pool: Pool) -> None:
+    """A pool that was away between two looks may have kept all pilots from being heard."""
+    claimed(pool, pilot(pool, "pilot_p", silent=LEASE + 100), "a")
+    assert watch(pool, seconds=3 * LEASE, step=LEASE) == Reaped(suspects=("pilot_p",))
+
+
+def test_outage_between_two_looks(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that gets no answer begins the watching anew."""
+    claimed(pool, pilot(pool, "pilot_p", silent=LEASE + 100), "a")
+    watch(pool, seconds=grace(LEASE) - pause(LEASE))
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.store, "ids", unreachable)
+        with pytest.raises(PoolUnreachable):
+            pool.reap(LEASE)
+    assert watch(pool, seconds=pause(LEASE)).tokens == 0
+    assert watch(pool).tokens == 1
+
+
+def unreachable(*_: object) -> list[str]:
+    """A verb that gets no answer."""
+    raise PoolUnreachable("no answer")
 
 
 def test_late_result_of_a_reaped_token_is_fenced(pool: Pool) -> None:
     """A pilot that was only slow cannot record over what happened since."""
     (doc,) = claimed(pool, pilot(pool, "pilot_slow", silent=LEASE + 10), "a")
-    pool.reap(LEASE)
+    watch(pool)
     outcome = Outcome(0, 1, 2, "exit code 0", 1)
     assert pool.settle([Settlement(doc, outcome)]) == [Verdict.FENCED]
     assert token.state(pool.get("a")) is State.TODO
@@ -63,7 +121,8 @@ def test_classic_locks_are_left_alone(pool: Pool) -> None:
     classic = token.new({"input": "x"}, "classic")
     assert all(p.error is None for p in pool.push([{**classic, "lock": 5, "hostname": "theirs"}]))
     claimed(pool, pilot(pool, "pilot_gone", silent=LEASE + 10), "a")
-    assert pool.reap(LEASE, thorough=True).tokens == 1
+    pool.reap(LEASE, thorough=True)
+    assert watch(pool).tokens == 1
     assert token.state(pool.get("classic")) is State.LOCKED
 
 
@@ -71,7 +130,38 @@ def test_token_of_a_pilot_without_a_document(pool: Pool) -> None:
     """Where somebody deleted the pilot's document, a thorough look finds its tokens."""
     claimed(pool, Holder("pilot_unknown", "host"), "a")
     assert pool.reap(LEASE, thorough=True) == Reaped(), "it may be about to write it"
-    assert pool.reap(-10, thorough=True).tokens == 1
+    edit(pool, "a", lock=1000)
+    assert pool.reap(LEASE, thorough=True) == Reaped(), "it may live, and write it again"
+    (noted,) = pool.pilots()
+    assert noted["heartbeat"] == pytest.approx(pool.now(), abs=5)
+    edit(pool, "pilot_unknown", heartbeat=pool.now() - LEASE)
+    assert watch(pool).tokens == 1
+
+
+@pytest.mark.parametrize("state", ["lost", "ended"])
+def test_token_of_a_pilot_that_denies_it(pool: Pool, state: str) -> None:
+    """A claim that came late may leave a token with a pilot that counts as past."""
+    claimed(pool, pilot(pool, "pilot_p", silent=LEASE + 10, state=state), "a")
+    assert watch(pool) == Reaped()
+    edit(pool, "a", lock=1000)
+    assert pool.reap(LEASE, thorough=True).suspects == ("pilot_p",)
+    assert watch(pool).tokens == 1
+
+
+def test_token_of_a_pilot_with_an_odd_name(pool: Pool) -> None:
+    """Nobody's document is touched because a token names it as its pilot."""
+    claimed(pool, Holder("victim", "host"), "a")
+    edit(pool, "a", lock=1000)
+    assert pool.reap(LEASE, thorough=True).tokens == 1
+    assert pool.store.read(["victim"]) == [None]
+
+
+def test_pilots_that_ended_long_ago_are_forgotten(pool: Pool) -> None:
+    """The documents of past pilots do not pile up."""
+    pilot(pool, "pilot_old", silent=KEPT + 10, state="ended")
+    pilot(pool, "pilot_new", silent=KEPT - 100, state="ended")
+    pool.reap(LEASE, thorough=True)
+    assert [doc["_id"] for doc in pool.pilots()] == ["pilot_new"]
 
 
 def test_third_loss_running_is_an_error(pool: Pool) -> None:
@@ -80,7 +170,7 @@ def test_third_loss_running_is_an_error(pool: Pool) -> None:
     for number in range(3):
         gone = pilot(pool, f"pilot_{number}", silent=LEASE + 10)
         assert len(pool.claim(VIEW, 1, gone)) == 1
-        reaped = pool.reap(LEASE)
+        reaped = watch(pool)
     assert (reaped.tokens, reaped.errors) == (0, 1)
     doc = pool.get("a")
     assert token.state(doc) is State.ERROR
@@ -92,4 +182,4 @@ def test_pilot_that_ended(pool: Pool, unsettled: int, found: int) -> None:
     """One that ended owing tokens is looked after as well; one that ended well is not."""
     silent = pilot(pool, "pilot_p", silent=LEASE + 10, state="ended", unsettled=unsettled)
     claimed(pool, silent, "a")
-    assert pool.reap(LEASE).tokens == found
+    assert watch(pool).tokens == found

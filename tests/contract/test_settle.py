@@ -10,7 +10,7 @@ from picas import token
 from picas.errors import PoolUnreachable
 from picas.jobid import JOB_ID_FIELDS
 from picas.pool import Pool, Settlement, Verdict
-from picas.token import MAX_ATTEMPTS, State
+from picas.token import MAX_ATTEMPTS, Again, State
 from tests.contract.support import (
     BERT,
     claim_all,
@@ -87,7 +87,7 @@ def test_batch_is_answered_in_order(pool: Pool, tmp_path: Path) -> None:
         Settlement(docs[0], outcome(0)),
         Settlement(docs[1], outcome(0)),
         Settlement(docs[2], outcome(0), files=files),
-        Settlement(docs[3], outcome(5), again=True),
+        Settlement(docs[3], outcome(5), again=Again()),
     ]
     recorded, fenced, bare = Verdict.RECORDED, Verdict.FENCED, Verdict.BARE
     assert pool.settle(results) == [recorded, fenced, bare, recorded]
@@ -168,7 +168,10 @@ def test_attachment_removed_meanwhile(pool: Pool, join: Callable[[], Pool]) -> N
 def test_lost_reply_then_again_is_recorded_once(pool: Pool, again: bool) -> None:
     """After a lost reply the same results are sent again, and recognised."""
     fill(pool, "a", "b")
-    results = [Settlement(d, outcome(1), again, {"log": b"text"}) for d in claim_all(pool)]
+    results = [
+        Settlement(d, outcome(1), Again() if again else None, {"log": b"text"})
+        for d in claim_all(pool)
+    ]
     lose_reply(pool)
     with pytest.raises(PoolUnreachable):
         pool.settle(results)

@@ -320,6 +320,8 @@ def test_sets_win_and_reach_into_objects() -> None:
         ({"_id": "t", "a": "\ud800"}, {}, "token 't': the field a holds half a character"),
         ({"_id": "\ud800"}, {}, "token '\\ud800': the field _id holds half a character"),
         ({"input": "x"}, {"input.a": 1}, "input.a cannot be set: 'input' is not an object here"),
+        ({"retry": {"tris": 3}}, {}, "a retry policy has no setting 'tris'"),
+        ({"retry": {"delay": "soon"}}, {}, "the retry setting delay: 'soon' is no duration"),
     ],
 )
 def test_a_document_that_is_no_token_is_bad(
@@ -341,6 +343,14 @@ def test_numbers_that_json_lacks_are_refused(value: str) -> None:
 def test_classic_fields_in_their_first_state_are_taken() -> None:
     """Scripts for the classic client write the whole token."""
     assert ids_of(push(entries({"_id": "t", **CLASSIC_DEFAULTS}))) == ["t"]
+
+
+@pytest.mark.parametrize("value", [{"tries": 3, "final": [2, "64-78"]}, {}, "never", 3, None])
+def test_a_retry_policy_is_taken_and_so_is_a_field_of_that_name(value: Any) -> None:
+    """Only an object is a policy."""
+    (made,) = push(entries({"retry": value}))
+    assert not isinstance(made, Bad)
+    assert made["retry"] == value
 
 
 def test_deep_nesting_is_bad_not_a_crash() -> None:

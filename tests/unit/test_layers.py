@@ -19,6 +19,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("autopilot",),
     ("actors", "clients", "iterators", "documents", "modifiers"),
     ("pilot",),
+    ("explain",),
     ("figures",),
     ("pool",),
     ("sweeps",),
@@ -30,8 +31,10 @@ LAYERS: list[tuple[str, ...]] = [
     ("proctree", "logs"),
     ("config",),
     ("credentials",),
+    ("retry",),
+    ("needs",),
     ("token",),
-    ("jobid", "backoff"),
+    ("jobid", "backoff", "cgroup", "javascript", "units", "wellformed"),
     ("errors", "version"),
 ]
 """Top to bottom: a module imports only from layers below its own, and from its own package."""

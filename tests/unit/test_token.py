@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from picas import token
+from picas import token, wellformed
 from picas.errors import InputError
 from picas.jobid import JOB_ID_FIELDS
 from picas.token import MAX_ATTEMPTS, Document, Holder, Outcome, State
@@ -124,7 +124,7 @@ def test_what_is_no_token(fields: Document, words: str) -> None:
 def test_fields_that_a_task_may_not_write(fields: Document) -> None:
     """A task's fields are checked before they get near the token."""
     with pytest.raises(InputError, match="'a'"):
-        token.check_fields("a", fields)
+        wellformed.check_fields("a", fields)
 
 
 # --- changes -------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_settle(exit_code: int, state: State) -> None:
 
 def test_scrub() -> None:
     """A failed token waits again, counted, without its batch job."""
-    doc = token.scrub(locked(scrub_count="odd"), NOW, ended(3, error="boom"))
+    doc = token.scrub(locked(scrub_count="odd"), NOW, ended(3, error="boom"), token.Again())
     assert token.state(doc) is State.TODO
     assert doc["scrub_count"] == 1
     assert doc["error"] == [{"time": int(NOW), "message": "boom"}]
@@ -229,7 +229,7 @@ def test_history_is_capped_and_counts_on() -> None:
     doc = token.new({"attempts": ["odd", {"n": "odd"}]}, "a")
     assert token.next_attempt(doc) == 1
     for n in range(MAX_ATTEMPTS + 3):
-        doc = token.scrub(token.claim(doc, NOW, HOLDER, str(n)), NOW, ended(1))
+        doc = token.scrub(token.claim(doc, NOW, HOLDER, str(n)), NOW, ended(1), token.Again())
     assert len(doc["attempts"]) == MAX_ATTEMPTS
     assert token.next_attempt(doc) == MAX_ATTEMPTS + 4
     assert token.attempts({"attempts": "odd"}) == []
@@ -261,7 +261,11 @@ def test_changes_keep_the_users_fields(
     waiting = token.new(own, "a")
     held = token.claim(waiting, NOW, HOLDER, "lease1")
     outcome = ended(exit_code, fields=fields)
-    closed = token.scrub(held, NOW, outcome) if again else token.settle(held, NOW, outcome)
+    closed = (
+        token.scrub(held, NOW, outcome, token.Again())
+        if again
+        else token.settle(held, NOW, outcome)
+    )
     changes = [
         (held, State.LOCKED),
         (closed, State.TODO if again else State.ERROR if exit_code else State.DONE),
@@ -274,7 +278,7 @@ def test_changes_keep_the_users_fields(
     for doc, state in changes:
         assert token.state(doc) is state
         assert own.items() <= doc.items()
-        token.check(doc)
+        wellformed.check(doc)
         assert json.loads(json.dumps(doc, allow_nan=False)) == doc
     assert held == unchanged
 
@@ -289,6 +293,6 @@ def test_lost_three_times_running_is_an_error() -> None:
     assert token.state(twice) is State.TODO
     assert token.state(lost(twice)) is State.ERROR
     ran = token.claim(twice, NOW, HOLDER, "lease")
-    ran = token.scrub(ran, NOW, token.Outcome(1, NOW, NOW, "exit code 1", 0.0))
+    ran = token.scrub(ran, NOW, token.Outcome(1, NOW, NOW, "exit code 1", 0.0), token.Again())
     assert token.state(lost(lost(ran))) is State.TODO
     assert ran["scrub_count"] == 1

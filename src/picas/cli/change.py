@@ -120,19 +120,15 @@ def reset_command(
 
     Name views (Monitor/error, or error for the same) and single tokens, by their id or its
     beginning. Their history and logs stay, and scrub_count goes up by one. A token that is todo
-    already is left alone. If a pilot runs one of them now, its result is not recorded.
+    already is left alone, unless it waits: then it may run at once. If a pilot runs one of them
+    now, its result is not recorded.
     """
     with common.pool(pool_url) as pool:
         selection = Selection.of(pool, what)
         before = None if locked_for is None else pool.now() - locked_for
 
         def keep(doc: Document) -> str | None:
-            state = token.state(doc)
-            if state in (None, State.TODO):
-                return "in none of the four states" if state is None else "todo already"
-            if before is not None and not 0 < token.locked_at(doc) <= before:
-                return "claimed later than that"
-            return None
+            return token.why_not_reset(doc, before)
 
         counts = _counts(selection, pool, None if before is None else keep)
         locked = counts[State.LOCKED]

@@ -18,7 +18,7 @@ NOT_FOUND = 5
 REFUSED = 6
 """The pool did not take something: too large, in conflict with what is there, not supported."""
 HOST = 7
-"""This host could not run tasks, or results could not be recorded."""
+"""This host could not run tasks, or results are not recorded: lost, or kept on disk."""
 INTERRUPTED = 128 + signal.SIGINT
 """Ctrl-C."""
 PIPE_CLOSED = 128 + signal.SIGPIPE

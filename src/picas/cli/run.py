@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from picas import jobid, views
+from picas import figures, jobid, views
 from picas.cli import exits
 from picas.cli.common import counted, pool, pool_option
 from picas.cli.params import Duration, Size
@@ -47,9 +47,15 @@ log = logging.getLogger(SAYING)
 @click.option(
     "--max-scrub",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
+    show_default="as 'picas settings' says",
     help="Give a failed token back for another try, this often.",
+)
+@click.option(
+    "--drain-after",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="End after so many different tokens failed in a row, as soon as they started; 0: never.",
 )
 @click.option("--endless", is_flag=True, help="Wait for new tokens when there are none.")
 @click.option(
@@ -133,6 +139,7 @@ def run_command(
                 slots=slots,
                 criteria=StopCriteria(**criteria),
                 about={"logs": str(runner.logs)},
+                spool=runner.logs / "spool",
             )
             screen = Screen(as_json=log_json, verbose=verbose)
             _say_start(pilot, opened, view, slots)
@@ -175,21 +182,31 @@ def _say_end(summary: Summary, view: str, logs: Path, *, interrupted: bool) -> i
     """The last words, and the status to end with."""
     counters = summary.counters.as_dict()
     log.info("%s", _last_line(summary, view), extra={**counters, "reason": summary.reason})
-    if summary.trouble:
+    if figures.is_drained(summary.reason):
+        failed = f"{views.split(view)[0]}/error" if summary.counters.error else view
+        log.error(
+            "drained: %s. Is it this host, or the command? 'picas list %s', 'picas logs ID --err' "
+            "and 'picas explain ID' tell",
+            summary.trouble,
+            failed,
+        )
+    elif summary.trouble:
         log.error("this host could not run tasks: %s; logs: %s", summary.trouble, logs)
     if summary.unsettled:
         some = ", ".join(summary.unsettled[:_NAMED])
         more = len(summary.unsettled) - _NAMED
         log.error(
-            "the results of %s could not be recorded (%s); logs: %s",
+            "%s could not be given back or recorded (%s); logs: %s",
             counted(len(summary.unsettled), "token"),
             f"{some} and {more:,} more" if more > 0 else some,
             logs,
             extra={"unsettled": summary.unsettled},
         )
+    if summary.kept:
+        log.error("%s", summary.kept_line(), extra={"kept": summary.kept})
     if interrupted:
         return exits.INTERRUPTED
-    if summary.trouble or summary.unsettled:
+    if summary.trouble or summary.unsettled or summary.kept:
         return exits.HOST
     return exits.UNREACHABLE if summary.outage else exits.OK
 

@@ -132,7 +132,7 @@ class CommandTask:
         self._runner = runner
         self._doc = doc
         self._limit = time_limit
-        name = _file_name(doc["_id"], token.next_attempt(doc))
+        name = file_name(doc["_id"], token.next_attempt(doc))
         self._out = runner.logs / f"logs_{name}.out"
         self._err = runner.logs / f"logs_{name}.err"
         self._token_file = runner.scratch / f"{doc['lease']}.json"
@@ -188,6 +188,7 @@ class CommandTask:
             wall=finished.wall,
             cpu=finished.cpu,
             memory=finished.memory,
+            out_of_memory=finished.out_of_memory,
             error=self._reason(finished) if finished.ended_by is EndedBy.TIME_LIMIT else None,
         )
         return Result(outcome, files, stopped=stopped, scratch=self._scratch())
@@ -217,6 +218,8 @@ class CommandTask:
     def _reason(self, finished: Finished) -> str:
         if finished.ended_by is EndedBy.TIME_LIMIT:
             return f"time limit of {self._limit:g} s"
+        if finished.out_of_memory:
+            return f"out of memory (exit code {finished.exit_code})"
         if finished.exit_code > 128:
             return f"exit code {finished.exit_code} (signal {finished.exit_code - 128})"
         return f"exit code {finished.exit_code}"
@@ -343,8 +346,8 @@ def _starts_itself(argv: Sequence[str]) -> bool:
     return head == b"\x7fELF" or head.startswith(b"#!")
 
 
-def _file_name(token_id: str, attempt: int) -> str:
-    """What an attempt's logs on disk are called, without the ending.
+def file_name(token_id: str, attempt: int) -> str:
+    """What an attempt's files on disk are called, without the ending.
 
     What would be a path in the id is quoted; where a long id is cut, a hash keeps it apart.
     """

@@ -12,9 +12,15 @@ from typing import Any
 from picas import jobid
 from picas.errors import PoolError
 from picas.pool import Pool
-from picas.pool.pool import PILOT_PREFIX
+from picas.pool.reap import PILOT_PREFIX
 from picas.token import Document, Holder
 from picas.version import __version__
+
+LATE_SECONDS = 5.0
+"""How soon a heartbeat that failed is tried again."""
+
+HANG_SECONDS = 10.0
+"""How long a heartbeat may hang; less than the grace that pilots have after an outage."""
 
 log = logging.getLogger("picas.pilot")
 
@@ -78,7 +84,9 @@ class PilotDocument:
         self._pool = pool
         self._heartbeat = heartbeat
         self._live = live
-        self._ended = threading.Event()
+        self._ended = False
+        self._late = False  # the latest heartbeat did not reach the pool
+        self._wake = threading.Event()
         now = round(pool.now(), 3)
         self._doc: Document = {
             "_id": holder.pilot,
@@ -98,21 +106,31 @@ class PilotDocument:
         self._save()
         self._thread.start()
 
+    def contact(self) -> None:
+        """Another request was answered: a heartbeat that is late is sent at once."""
+        if self._late:
+            self._wake.set()
+
     def end(self, reason: str, *, write: bool) -> None:
         """Stop; write it for the last time if it ever was, and if `write` (the pool answers)."""
         if not self._thread.is_alive():
             return
-        self._ended.set()
+        self._ended = True
+        self._wake.set()
         if write:
             self._thread.join(timeout=5)
             self._doc |= {"state": "ended", "ended": round(self._pool.now(), 3), "reason": reason}
             self._try_save()
 
     def _beat(self) -> None:
-        wait = self._heartbeat
-        while not self._ended.wait(wait):
+        while True:
             # After a failure sooner: a pool that is back should know at once that we live.
-            wait = self._heartbeat if self._try_save() else min(self._heartbeat, 5.0)
+            wait = min(self._heartbeat / 2, LATE_SECONDS) if self._late else self._heartbeat
+            if self._wake.wait(wait):
+                self._wake.clear()
+            if self._ended:
+                return
+            self._late = not self._try_save()
 
     def _try_save(self) -> bool:
         try:
@@ -124,4 +142,6 @@ class PilotDocument:
 
     def _save(self) -> None:
         beat = self._doc | self._live() | {"heartbeat": round(self._pool.now(), 3)}
-        self._doc = self._pool.save_pilot(beat)
+        # One that hangs must not keep the next from being sent.
+        with self._pool.within(min(self._heartbeat / 2, HANG_SECONDS)):
+            self._doc = self._pool.save_pilot(beat)

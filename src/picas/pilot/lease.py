@@ -4,46 +4,53 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from picas.errors import ConfigError
+from picas import units
+from picas.errors import ConfigError, InputError
+from picas.pool import PoolSettings
+
+LEASE_SECONDS = 300.0
+HEARTBEAT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """The two times of a pool's leases; the same for all its pilots.
+    """The times of a pool's leases; the same for all its pilots.
 
     Attributes:
         lease: Seconds without a heartbeat after which a pilot counts as gone.
         heartbeat: Seconds between a pilot's heartbeats.
     """
 
-    lease: float = 300.0
-    heartbeat: float = 60.0
+    lease: float = LEASE_SECONDS
+    heartbeat: float = HEARTBEAT_SECONDS
 
     @staticmethod
-    def from_environ(environ: Mapping[str, str] = os.environ) -> "LeaseTimes":
-        """The times that ``PICAS_LEASE`` and ``PICAS_HEARTBEAT`` set, in seconds.
+    def of(settings: PoolSettings, environ: Mapping[str, str] = os.environ) -> "LeaseTimes":
+        """The times that the pool sets, unless ``PICAS_LEASE`` and ``PICAS_HEARTBEAT`` do.
 
         Raises:
             ConfigError: One is no time, or a pilot would be gone after two missed heartbeats.
         """
-        lease = _seconds(environ, "PICAS_LEASE", 300.0)
-        heartbeat = _seconds(environ, "PICAS_HEARTBEAT", min(60.0, lease / 5))
+        lease = _seconds(environ, "PICAS_LEASE") or settings.lease or LEASE_SECONDS
+        heartbeat = _seconds(environ, "PICAS_HEARTBEAT") or settings.heartbeat
+        heartbeat = heartbeat or min(HEARTBEAT_SECONDS, lease / 5)
         if heartbeat * 2 > lease:
             raise ConfigError(
-                f"PICAS_HEARTBEAT ({heartbeat:g} s) is more than half of PICAS_LEASE "
-                f"({lease:g} s): a single heartbeat that is late would cost a pilot its tokens"
+                f"the heartbeat ({heartbeat:g} s) is more than half of the lease time "
+                f"({lease:g} s): a single heartbeat that is late would cost a pilot its tokens; "
+                "see PICAS_LEASE, PICAS_HEARTBEAT and 'picas settings'"
             )
         return LeaseTimes(lease, heartbeat)
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(environ: Mapping[str, str], name: str) -> float | None:
     text = environ.get(name, "")
     if not text:
-        return default
+        return None
     try:
-        value = float(text)
-    except ValueError:
+        value = units.seconds(text)
+    except InputError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{name}={text!r} is no time; write seconds, like {name}={default:g}")
+    if value <= 0:
+        raise ConfigError(f"{name}={text!r} is no time; write it like {name}=300 or {name}=5m")
     return value

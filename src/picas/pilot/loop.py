@@ -1,31 +1,36 @@
 """The pilot's loop: claim, hand to the slots, record, until there is a reason to end."""
 
 import logging
+import math
 import queue
-import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from picas import needs, views
 from picas.errors import (
     Forbidden,
     PoolError,
     PoolUnreachable,
     ServerError,
     Unauthorized,
-    ViewMissing,
 )
 from picas.pilot.document import PilotDocument, new_holder
+from picas.pilot.health import Health
 from picas.pilot.lease import LeaseTimes
 from picas.pilot.outage import Outage
 from picas.pilot.pace import Pace
+from picas.pilot.reaper import Reaper
 from picas.pilot.recorder import BATCH_TOKENS, Observer, Recorder, Summary
 from picas.pilot.runner import Result, Runner
 from picas.pilot.slots import Ended, Slots
+from picas.pilot.spool import Spool
 from picas.pilot.stop import StopCriteria
 from picas.pilot.watch import WorkWatcher
-from picas.pool import Pool, Reaped
+from picas.pool import Pool
+from picas.retry import Policies
 from picas.token import Document, Holder, Outcome
 
 SETTLE_SECONDS = 0.05
@@ -36,7 +41,10 @@ UNSTARTED_SECONDS = 2.0
 """A token claimed ahead and not started for so long is given back: others may be idle."""
 
 OUTAGE_SECONDS = 3600.0
-"""How long a pilot tries to reach a pool that went away."""
+"""How long a pilot tries to reach a pool that went away, unless it has more time than that."""
+
+PATIENCE_SECONDS = 300.0
+"""A pilot with nothing to do waits for a token that may be claimed within this time."""
 
 FAREWELL_SECONDS = 15.0
 """The same, once it was told to stop: schedulers kill 30 s after they asked."""
@@ -58,8 +66,14 @@ class Pilot:
         criteria: When to stop.
         observe: Told of each token that ended.
         holder: Who the pilot is; by default a new id on this host.
-        times: The pool's lease time and heartbeat; by default what the environment sets.
+        times: The lease time and heartbeat; by default what the environment or the pool sets.
         about: More facts for the pilot's document.
+        spool: Folder for results that the pool does not take, made when it is needed; without one
+            they are in memory only, and lost with the pilot.
+
+    Raises:
+        PoolError: The pool's settings could not be read.
+        ConfigError: They cannot be used.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class Pilot:
         holder: Holder | None = None,
         times: LeaseTimes | None = None,
         about: Mapping[str, Any] | None = None,
+        spool: Path | None = None,
     ) -> None:
         self.holder = holder or new_holder()
         self.summary = Summary()
@@ -83,7 +98,19 @@ class Pilot:
         self._criteria = criteria or StopCriteria()
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._slots = Slots(slots, runner, self._criteria.max_token_time, self._events.put)
-        self._recorder = Recorder(pool, self.summary, self._criteria.max_scrub, observe)
+        settings = pool.settings()
+        self._policies = Policies(
+            *self._criteria.retry_layers(), *settings.retry_layers(views.split(view)[0])
+        )
+        self._recorder = Recorder(
+            pool,
+            self.summary,
+            self._policies,
+            observe,
+            Spool(spool, pool.address) if spool is not None else None,
+        )
+        self._health = Health(self._criteria.drain_after)
+        self._offer = needs.here(self.holder.host)
         self._pace = Pace(slots)
         self._watcher = WorkWatcher(pool, self.wake)
         self._outage = Outage()
@@ -92,15 +119,17 @@ class Pilot:
         self._passing: tuple[type[PoolError], ...] = (PoolUnreachable, ServerError)
         self._out: set[str] = set()  # leases in the slots, waiting or running
         self._dry = False
+        self._due = math.inf  # when a token that waits may be claimed, by the pool's clock
+        self._watch_until = 0.0  # how long the end waits for pilots that may be gone
         self._stopping: str | None = None
         self._told = self._said = self._hurry = False
         self._asked: float | None = None
         self._started = time.monotonic()
-        facts = {"slots": slots, "view": view, **(about or {})}
-        times = times or LeaseTimes.from_environ()
-        self._lease = times.lease
+        offered = {name: getattr(self._offer, name) for name in needs.NEEDS}
+        facts = {"slots": slots, "view": view, **offered, **(about or {})}
+        times = times or LeaseTimes.of(settings)
         self._document = PilotDocument(pool, self.holder, facts, times.heartbeat, self._live)
-        self._reap_at = self._started + self._next_reaping()
+        self._reaper = Reaper(pool, times.lease)
 
     @property
     def running(self) -> int:
@@ -152,6 +181,7 @@ class Pilot:
         finally:
             self._watcher.close()
             self._slots.close()
+            self._recorder.close()
             self._runner.close()
         self._document.end(self.summary.reason, write=not self._outage.lasted())
         return self.summary
@@ -170,16 +200,57 @@ class Pilot:
                     self.summary.reason = why
                     return
             elif self._outage.over():
-                self._give_back(UNSTARTED_SECONDS)
-                resting = self._at_rest() and not self._criteria.endless
-                if resting or not self._dry:
-                    self._claim()
-                if time.monotonic() >= self._reap_at or (resting and self._dry):
-                    self._reap()
-                if resting and self._dry:
-                    self.summary.reason = f"no work left in {self._view}"
+                self._give_back(0.0 if self._health.is_slow else UNSTARTED_SECONDS)
+                if self._look_for_work():
                     return
             self._collect()
+
+    def _look_for_work(self) -> bool:
+        """Claim what there is, reap now and then; tells if there is nothing left to wait for."""
+        if self._health.pause:
+            return False
+        if self._dry and self._pool.now() >= self._due:
+            self._dry = False
+        if not self._dry or self._may_end():
+            self._claim()
+        last_look = self._dry and self._may_end()
+        if last_look or self._reaper.is_due:
+            self._reap(thorough=last_look)
+        if not (self._dry and self._may_end()):
+            return False
+        self.summary.reason = self._nothing_left()
+        return True
+
+    def _reap(self, *, thorough: bool) -> None:
+        """Give back the tokens of pilots that are gone, and do not end while one is suspected."""
+        with self._asking():
+            reaped = self._reaper.reap(thorough=thorough)
+            if reaped.tokens:
+                self._dry = False
+            if reaped.suspects and thorough:
+                # Once: a pool that is in and out of reach must not keep a pilot for ever.
+                now = self._pool.now()
+                self._watch_until = self._watch_until or now + self._reaper.grace
+                if self._watch_until > now:
+                    self._due = min(self._due, self._watch_until)
+
+    def _may_end(self) -> bool:
+        """Tell whether nothing is at work here, and nothing comes due soon."""
+        soon = self._due - self._pool.now() <= PATIENCE_SECONDS
+        return self._at_rest() and not self._criteria.endless and not soon
+
+    def _nothing_left(self) -> str:
+        """Why there is nothing to do: the view is empty, or what it has is not for now, or here."""
+        over = self._pool.passed_over
+        parts = [f"no work left in {self._view}"]
+        if over.unfit:
+            parts.append(f"{over.unfit:,} tokens need more than this pilot has")
+        if over.due is not None:
+            minutes = (over.due - self._pool.now()) / 60
+            parts.append(f"a token waits for another {minutes:,.0f} min")
+        if len(parts) > 1:
+            parts[0] += " for now"
+        return "; ".join(parts)
 
     def _say_stop(self, why: str) -> None:
         """Acknowledge a signal, once, while tasks still run."""
@@ -196,14 +267,17 @@ class Pilot:
         if self._stopping is None:
             elapsed = time.monotonic() - self._started
             self._stopping = self._criteria.reason(self.summary.counters.ran, elapsed)
-        if self._stopping is None and self._outage.lasted() > OUTAGE_SECONDS:
-            self.summary.outage = True
-            self._stopping = f"the pool did not answer for {OUTAGE_SECONDS:.0f} s"
+            patience = max(OUTAGE_SECONDS, self._criteria.left(elapsed))
+            if self._stopping is None and self._outage.lasted() > patience:
+                self.summary.outage = True
+                self._stopping = f"the pool did not answer for {self._outage.lasted():.0f} s"
         return self._stopping
 
     def _claim(self) -> None:
         """Fill the slots; notes if the view has nothing left, until something wakes the pilot."""
         want = self._pace.want(len(self._out))
+        if self._health.is_slow:
+            want = min(want, 1 - len(self._out))
         if self._criteria.max_tasks is not None:
             in_hand = self.summary.counters.ran + len(self._out) + self._recorder.pending
             want = min(want, self._criteria.max_tasks - in_hand)
@@ -212,11 +286,13 @@ class Pilot:
         claimed: list[Document] = []
         with self._asking():
             self._dry = False
-            claimed = self._pool.claim(self._view, want, self.holder)
+            claimed = self._pool.claim(self._view, want, self.holder, self._offer)
             if not claimed and not self._watcher.ready:
                 self._watcher.mark()
-                claimed = self._pool.claim(self._view, want, self.holder)
+                claimed = self._pool.claim(self._view, want, self.holder, self._offer)
             self._dry = not claimed
+            due = None if claimed else self._pool.passed_over.due
+            self._due = math.inf if due is None else due
         if claimed:
             self._passing = (PoolUnreachable, ServerError, Unauthorized, Forbidden)
             self._out |= {doc["lease"] for doc in claimed}
@@ -226,7 +302,9 @@ class Pilot:
 
     def _collect(self) -> None:
         """Wait for something to happen; gather results that end close together."""
-        deadline = time.monotonic() + min(TICK_SECONDS, self._outage.wait)
+        pause = self._health.pause or TICK_SECONDS
+        wait = min(TICK_SECONDS, pause, self._outage.wait, max(0.01, self._reaper.wait))
+        deadline = time.monotonic() + wait
         while (left := deadline - time.monotonic()) > 0:
             try:
                 event = self._events.get(timeout=left)
@@ -244,12 +322,30 @@ class Pilot:
     def _came_back(self, ended: Ended) -> None:
         self._out.discard(ended.token["lease"])
         self._recorder.add(ended)
+        if self._outage.lasted():
+            self._recorder.keep()
         result = ended.result
         if result.trouble:
             self.summary.trouble = result.trouble
             self._stopping = self._stopping or f"this host cannot run tasks: {result.trouble}"
         elif not result.stopped:
             self._pace.saw(result.outcome.wall)
+            self._examine(ended)
+
+    def _examine(self, ended: Ended) -> None:
+        """Slow down, and at last end, where tokens fail one after another."""
+        was_slow = self._health.is_slow
+        outcome = ended.result.outcome
+        final = self._policies.of(ended.token).is_final(outcome)
+        self._health.saw(ended.token, outcome, final=final)
+        if self._health.is_broken:
+            self.summary.trouble = self.summary.trouble or self._health.note
+            self._stopping = self._stopping or f"drained: {self._health.note}"
+        elif self._health.is_slow and not was_slow:
+            log.warning(
+                "%s: slowing down; is it this host, or the command? (--drain-after 0 goes on)",
+                self._health.note,
+            )
 
     # --- the pool ------------------------------------------------------------------------------
 
@@ -260,9 +356,13 @@ class Pilot:
         try:
             yield
         except self._passing as error:
+            self._asked = None  # the disk is not to be given up for want of an answer
             self._outage.began(error)
+            self._pool.touch.broke()
+            self._recorder.keep()
         else:
             self._outage.ended()
+            self._document.contact()
         finally:
             self._asked = None
 
@@ -285,37 +385,16 @@ class Pilot:
             return
         released = False
         with self._asking():
-            doubtful = self._pool.recover_claims() if self._stopping else []
-            self._pool.release([*tokens, *doubtful])
+            if self._stopping:
+                doubtful = self._pool.recover_claims()
+                self._out |= {doc["lease"] for doc in doubtful}
+                tokens += doubtful
+            self._pool.release(tokens)
             released = True
         if released:
             self._out -= {doc["lease"] for doc in tokens}
         else:
             self._slots.put(tokens)
-
-    def _reap(self) -> None:
-        """Give back the tokens of pilots that are gone, now and then and before ending."""
-        self._reap_at = time.monotonic() + self._next_reaping()
-        reaped = Reaped()
-        with self._asking():
-            try:
-                reaped = self._pool.reap(self._lease)
-            except ViewMissing as error:
-                # The pilot's own work does not need that view: no reason to end.
-                log.warning("tokens of pilots that are gone cannot be looked for: %s", error)
-        if reaped.pilots:
-            log.warning(
-                "%d pilots are gone: %d of their tokens given back, %d closed as errors",
-                len(reaped.pilots),
-                reaped.tokens,
-                reaped.errors,
-            )
-        if reaped.tokens:
-            self._dry = False
-
-    def _next_reaping(self) -> float:
-        """Seconds until this pilot looks again: at random, so that a thousand do not at once."""
-        return self._lease * random.uniform(0.5, 1.5)
 
     # --- ends ----------------------------------------------------------------------------------
 
@@ -326,7 +405,8 @@ class Pilot:
         if busy or not self._outage.lasted() > patience:
             return False
         waiting = [doc["_id"] for doc in self._slots.take_back()]
-        self.summary.unsettled += [*self._recorder.pending_ids(), *waiting, *self._pool.in_doubt]
+        self._recorder.give_up()
+        self.summary.unsettled += [*waiting, *self._pool.in_doubt]
         return True
 
     def _abandon(self) -> None:
@@ -344,12 +424,18 @@ class Pilot:
                 step()
             except PoolError as error:
                 log.warning("tokens could not be given back: %s", error)
+        self._recorder.give_up()
+        self.summary.unsettled += self._pool.in_doubt
+        if self.summary.kept:
+            log.error("%s", self.summary.kept_line())
         self._document.end("error", write=True)
 
     def _live(self) -> dict[str, Any]:
-        running = self._slots.running_ids()
-        unsettled = len(self.summary.unsettled)
-        return self.summary.counters.as_dict() | {"running": running, "unsettled": unsettled}
+        return self.summary.counters.as_dict() | {
+            "running": self._slots.running_ids(),
+            "unsettled": len(self.summary.unsettled) + len(self.summary.kept),
+            "health": self._health.note,
+        }
 
 
 _UNSTARTED = Result(Outcome(None, 0, 0, "", 0.0), stopped=True)

@@ -1,13 +1,16 @@
 """Records in the pool how tokens ended: results are settled, what was broken off is released."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from picas import token
 from picas.pilot.document import Counters
 from picas.pilot.slots import Ended
+from picas.pilot.spool import Spool
 from picas.pool import Pool, Settlement, Verdict
+from picas.retry import Policies
 from picas.token import Document, Outcome
 
 BATCH_TOKENS = 100
@@ -29,6 +32,8 @@ class Summary:
         reason: Why it ended.
         trouble: Set if this host could not run tasks: why.
         unsettled: Tokens whose end could not be recorded; they stay locked.
+        kept: Tokens whose results are not recorded, but kept on disk; they stay locked, too.
+        kept_in: The folder of these results.
         outage: It ended because the pool did not answer for too long.
     """
 
@@ -36,7 +41,18 @@ class Summary:
     reason: str = ""
     trouble: str | None = None
     unsettled: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    kept_in: Path | None = None
     outage: bool = False
+
+    def kept_line(self) -> str:
+        """What a person is to do about the results that are kept, in one line."""
+        number = f"{len(self.kept):,} result" + ("s" if len(self.kept) > 1 else "")
+        command = shlex.join(["picas", "recover", str(self.kept_in)])
+        return (
+            f"{number} kept on disk; when the pool is back, {command!r} records what no other "
+            "pilot ran meanwhile"
+        )
 
 
 class Recorder:
@@ -45,17 +61,25 @@ class Recorder:
     Args:
         pool: The pool.
         summary: Counts what was recorded.
-        max_scrub: How often a failing token is given another try.
+        policies: Whether and how failed tokens are tried again.
         observe: Told of each token that was recorded.
+        spool: Where results are kept that the pool does not take; None: in memory only.
     """
 
     def __init__(
-        self, pool: Pool, summary: Summary, max_scrub: int, observe: Observer | None
+        self,
+        pool: Pool,
+        summary: Summary,
+        policies: Policies,
+        observe: Observer | None,
+        spool: Spool | None = None,
     ) -> None:
         self._pool = pool
         self._summary = summary
-        self._max_scrub = max_scrub
+        self._policies = policies
         self._observe = observe
+        self._spool = spool
+        self._too_much: set[str] = set()  # leases of results that the disk did not take
         self._finished: list[Ended] = []
         self._broken: list[Ended] = []
 
@@ -69,9 +93,22 @@ class Recorder:
         """Tokens that ended and are not recorded yet."""
         return len(self._finished) + len(self._broken)
 
-    def pending_ids(self) -> list[str]:
-        """Their ids."""
-        return [ended.token["_id"] for ended in (*self._finished, *self._broken)]
+    def keep(self) -> None:
+        """Keep the results that wait on disk, too: the pool does not answer."""
+        for i, ended in enumerate(self._finished):
+            if ended.token["lease"] not in self._too_much:
+                self._finished[i] = self._keep(ended) or ended
+
+    def give_up(self) -> None:
+        """Note what will not be recorded by this pilot; results stay on disk, if they can."""
+        for ended in self._finished:
+            self._leave(self._keep(ended) or ended)
+        self._summary.unsettled += [ended.token["_id"] for ended in self._broken]
+
+    def close(self) -> None:
+        """Leave what is kept on disk to others."""
+        if self._spool is not None:
+            self._spool.close()
 
     def settle(self) -> None:
         """Record results, a batch at a time; after an error the rest is still there.
@@ -118,20 +155,20 @@ class Recorder:
 
     def _settlement(self, ended: Ended) -> Settlement:
         outcome = ended.result.outcome
-        tries_left = token.scrub_count(ended.token) < self._max_scrub
-        again = outcome.exit_code != 0 and tries_left
+        again = self._policies.of(ended.token).decide(ended.token, outcome)
         return Settlement(ended.token, outcome, again, ended.result.files)
 
     def _settled(self, ended: Ended, settlement: Settlement, verdict: Verdict) -> None:
         counters, token_id = self._summary.counters, ended.token["_id"]
         if verdict is Verdict.REFUSED:
-            self._summary.unsettled.append(token_id)
+            self._leave(self._keep(ended) or ended)
             self._tell(ended, "refused")
             return
         if verdict is Verdict.FENCED:
             counters.fenced += 1
             what = "fenced"
-            log.warning("%s: the lease was gone, so its result was not recorded", token_id)
+            kept = self._fence(ended, settlement)
+            log.warning("%s: the lease was gone, so its result was not recorded%s", token_id, kept)
         elif settlement.again:
             counters.scrubbed += 1
             what = "scrubbed"
@@ -145,7 +182,42 @@ class Recorder:
             _delete(ended)
         elif verdict is Verdict.BARE:
             log.warning("%s: its logs and results were not stored", token_id)
+        if self._spool is not None:
+            self._spool.drop(settlement.lease, leave_files=verdict is Verdict.BARE)
         self._tell(ended, what)
+
+    def _keep(self, ended: Ended) -> Ended | None:
+        """Write a result to the disk, unless it is there; None, with one warning, if it cannot."""
+        if self._spool is None or ended.token["lease"] in self._spool:
+            return ended
+        try:
+            return self._spool.keep(ended, self._settlement(ended))
+        except OSError as error:
+            if not self._too_much:
+                log.warning(
+                    "results that wait for the pool may be in memory only: cannot write %s: %s",
+                    self._spool.folder,
+                    error.strerror or error,
+                )
+            self._too_much.add(ended.token["lease"])
+            return None
+
+    def _leave(self, ended: Ended) -> None:
+        """Note a result that is not recorded by this pilot."""
+        if self._spool is not None and ended.token["lease"] in self._spool:
+            self._summary.kept.append(ended.token["_id"])
+            self._summary.kept_in = self._spool.folder.parent
+        else:
+            self._summary.unsettled.append(ended.token["_id"])
+
+    def _fence(self, ended: Ended, settlement: Settlement) -> str:
+        """Keep a result that nobody will record, for a person; says where."""
+        if self._spool is None or self._keep(ended) is None:
+            return ""
+        try:
+            return f"; it is kept in {self._spool.fence(settlement)}"
+        except OSError as error:
+            return f"; it cannot be kept on disk: {error.strerror or error}"
 
     def _released(self, ended: Ended, verdict: Verdict) -> None:
         if verdict is Verdict.REFUSED:

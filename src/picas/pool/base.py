@@ -6,7 +6,8 @@ executable form of the docstrings below.
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,38 @@ class Written:
         rev: Its new revision, or None if it was not written.
         error: Why it was not: a `Conflict` where the stored revision is another one than the
             document's (or exists, where the document has none), `TooLarge`, `Forbidden`.
+        whole: False if only the lesser part of a cluster's copies took it: others may have
+            another revision, and that one may stand in the end.
     """
 
     id: str
     rev: str | None
     error: PoolError | None = None
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A revision that no other follows; a document may have several on a cluster.
+
+    Attributes:
+        doc: The document in that revision.
+        history: Digests of the revisions that led to it, its own first, where they matter.
+    """
+
+    doc: Document
+    history: Sequence[str] = ()
+
+    @property
+    def generation(self) -> int:
+        """How many revisions led to it, itself counted."""
+        return int(self.doc["_rev"].partition("-")[0])
+
+    @property
+    def parent(self) -> str | None:
+        """The revision that it follows, if that is known."""
+        known = len(self.history) > 1
+        return f"{self.generation - 1}-{self.history[1]}" if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +73,35 @@ class Changes:
 
     seq: str
     ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What of a view may be claimed.
+
+    Attributes:
+        docs: Documents that are free and ready, as far as the store knows.
+        due: If there are none: when the first of those that wait comes due, in epoch seconds;
+            None if none ever will.
+        unfit: If there are none: how many never will.
+    """
+
+    docs: Sequence[Document] = ()
+    due: float | None = None
+    unfit: int = 0
+
+    @staticmethod
+    def later(moments: Iterable[float]) -> "Candidates":
+        """No documents, but when those that were passed over come due; infinite: never."""
+        due, unfit = math.inf, 0
+        for moment in moments:
+            unfit += moment == math.inf
+            due = min(due, moment)
+        return Candidates((), None if due == math.inf else due, unfit)
+
+
+ReadyAt = Callable[[Document], float]
+"""From when on a document may be claimed, in epoch seconds; infinite if never."""
 
 
 class Store(abc.ABC):
@@ -66,6 +123,15 @@ class Store(abc.ABC):
     shared: bool
     """True if pilots on other hosts can reach it."""
 
+    @property
+    def sure(self) -> bool:
+        """True if a write that was answered is the only one that follows its revision.
+
+        A cluster that keeps several copies may take two: a claim is then read back before it
+        counts.
+        """
+        return True
+
     @abc.abstractmethod
     def exists(self) -> bool:
         """Tell whether the database is there."""
@@ -86,6 +152,13 @@ class Store(abc.ABC):
     def read(self, ids: Sequence[str]) -> list[Document | None]:
         """The newest revisions, in the order asked, attachments as stubs; None where missing."""
 
+    def leaves(self, ids: Sequence[str]) -> list[list[Leaf]]:
+        """All revisions in which each document stands, by every copy that can be reached."""
+        return [[] if doc is None else [Leaf(doc)] for doc in self.read(ids)]
+
+    def spread(self, leaves: Sequence[Leaf]) -> None:  # noqa: B027
+        """Bring revisions that `leaves` gave to every copy that can be reached."""
+
     @abc.abstractmethod
     def write(self, docs: Sequence[Document]) -> list[Written]:
         """Write each document against the exact revision in its ``_rev``.
@@ -96,11 +169,11 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def candidates(self, view: str, limit: int) -> list[Document]:
-        """At most `limit` documents of a view, to be claimed; they may be stale.
+    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
+        """At most `limit` documents of a view that are ready, to be claimed; they may be stale.
 
-        Callers at work side by side are shown different ones as far as the store can manage. An
-        empty list means that the view was empty, up to date.
+        Callers at work side by side are shown different ones as far as the store can manage. No
+        documents means that the view, up to date, has none that is ready.
 
         Raises:
             ViewMissing: There is no such view.
@@ -163,7 +236,8 @@ class Store(abc.ABC):
         Args:
             since: A ``seq`` from before; None answers at once with the present point.
             timeout: Seconds.
-            todo: Only tokens that are todo now count as a change.
+            todo: Only tokens that may be claimed now count as a change: those that are todo and
+                whose ``not_before`` has passed.
         """
 
     @abc.abstractmethod
@@ -172,6 +246,10 @@ class Store(abc.ABC):
 
     def hurry(self, seconds: float) -> None:  # noqa: B027 - most stores answer at once anyway
         """Let no verb take longer than `seconds` from now on: whoever uses it has to end."""
+
+    def within(self, seconds: float) -> AbstractContextManager[object]:  # noqa: ARG002
+        """A span in which no request of this thread takes longer; most stores answer anyway."""
+        return nullcontext()
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -2,11 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
-from picas import token
+from picas import token, wellformed
 from picas.backoff import delays
 from picas.errors import (
     Conflict,
@@ -20,35 +19,17 @@ from picas.errors import (
     TooLarge,
     ViewMissing,
 )
-from picas.pool.base import Changes, Store, Written
+from picas.needs import Offer
+from picas.pool.base import Candidates, Changes, Store
+from picas.pool.claims import Doubts
 from picas.pool.files import send
-from picas.pool.push import Pushed, PushState, document_bytes, same_work, too_large
-from picas.pool.reap import Census, Reaped
-from picas.pool.settle import Change, Settlement, Verdict, change_for
+from picas.pool.push import Pushed, push
+from picas.pool.reap import PILOT_PREFIX, Reaped, Touch, may_hold_tokens, reap
+from picas.pool.settings import SETTINGS_ID, PoolSettings
+from picas.pool.settle import Settlement, Verdict, change_for
+from picas.pool.update import Change, Updated, change_all, update, write_one
 from picas.token import Document, Holder, State
 from picas.views import Design, raw_design
-
-CHUNK = 500
-"""Documents a bulk write: what CouchDB takes fastest (docs/explanation/measurements.md)."""
-
-CHUNK_BYTES = 4_000_000
-"""Bytes of JSON after which a push sends what it has: keeps memory flat with large tokens."""
-
-LOCKED_VIEW = "Monitor/locked"
-"""Where the tokens of pilots that are gone are looked for."""
-
-PILOT_PREFIX = "pilot_"
-"""How the ids of pilots' own documents begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Updated:
-    """What became of one change: the document as it is now (None: gone), written or not."""
-
-    doc: Document | None
-    changed: bool = False
-    error: PoolError | None = None
-
 
 log = logging.getLogger("picas.pool")
 
@@ -61,8 +42,12 @@ class Pool:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        # Claims whose reply was lost, by token id: the pool knows if they are ours.
-        self._doubtful: dict[str, Document] = {}
+        self._doubts = Doubts(store)
+        self._past_pilots: set[str] = set()
+        self.touch = Touch()
+        """Since when this process is in touch with the pool; for who notices that it is not."""
+        self.passed_over = Candidates()
+        """What the latest claim that came back empty passed over."""
 
     @property
     def url(self) -> str:
@@ -77,6 +62,10 @@ class Pool:
     def hurry(self, seconds: float) -> None:
         """Let no verb take longer than `seconds` from now on: this process has to end."""
         self.store.hurry(seconds)
+
+    def within(self, seconds: float) -> AbstractContextManager[object]:
+        """A span in which no request of this thread takes longer than `seconds`."""
+        return self.store.within(seconds)
 
     def now(self) -> float:
         """The pool's clock, in epoch seconds: the same for all its pilots."""
@@ -107,63 +96,27 @@ class Pool:
             InputError: A document is no token; nothing of its chunk was pushed.
             PoolUnreachable: The pool did not answer for about a minute.
         """
-        chunk: list[Document] = []
-        refused: dict[int, PoolError] = {}
-        total = 0
-        for doc in docs:
-            token.check(doc)
-            size = document_bytes(doc)
-            if size > token.MAX_TOKEN_BYTES:
-                refused[len(chunk)] = too_large(doc["_id"], size)
-            chunk.append(doc)
-            total += size
-            if len(chunk) >= CHUNK or total >= CHUNK_BYTES:
-                yield from self._push_chunk(chunk, refused)
-                chunk, refused, total = [], {}, 0
-        if chunk:
-            yield from self._push_chunk(chunk, refused)
-
-    def _push_chunk(
-        self, chunk: list[Document], refused: Mapping[int, PoolError]
-    ) -> Iterator[Pushed]:
-        """Push tokens, but for those refused already, by their place in the chunk."""
-        results, resent = self._write_new([d for i, d in enumerate(chunk) if i not in refused])
-        for i, error in refused.items():
-            results.insert(i, Written(chunk[i]["_id"], None, error))
-        clashed = [d for d, r in zip(chunk, results, strict=True) if isinstance(r.error, Conflict)]
-        stored = dict(zip((d["_id"] for d in clashed), self._read(clashed), strict=True))
-        for doc, result in zip(chunk, results, strict=True):
-            if result.rev is not None:
-                yield Pushed(result.id, PushState.ADDED)
-            elif not isinstance(result.error, Conflict):
-                yield Pushed(result.id, PushState.REFUSED, result.error)
-            else:
-                there = stored[result.id]
-                if there is None or not same_work(doc, there):
-                    yield Pushed(result.id, PushState.DIFFERENT, result.error)
-                else:
-                    first_sending = resent and there["_rev"].startswith("1-")
-                    yield Pushed(result.id, PushState.ADDED if first_sending else PushState.PRESENT)
-
-    def _write_new(self, chunk: list[Document]) -> tuple[list[Written], bool]:
-        """Write new documents, again where no answer came; tells whether it had to."""
-        for tries, wait in enumerate(islice(delays(0.5, 15), 8)):
-            try:
-                return self.store.write(chunk), tries > 0
-            except PoolUnreachable:
-                time.sleep(wait)
-        return self.store.write(chunk), True
+        return push(self.store, docs)
 
     # --- the life of a token -------------------------------------------------------------------
 
-    def claim(self, view: str, limit: int, holder: Holder) -> list[Document]:
+    def claim(
+        self, view: str, limit: int, holder: Holder, offer: Offer | None = None
+    ) -> list[Document]:
         """Take up to `limit` tokens of a view from todo to locked, for one pilot.
 
         Each is written against the exact revision in which it was seen free, so that of several
         pilots one gets it (promise 1).
 
+        Args:
+            view: Which tokens.
+            limit: How many at most.
+            holder: Who claims.
+            offer: What the pilot has for them; tokens that need more are passed over.
+
         Returns:
-            The locked tokens, each with its lease; empty only if the view has no token left.
+            The locked tokens, each with its lease; empty only if the view has no token left that
+            is ready for this pilot (`passed_over` tells of those that are not).
 
         Raises:
             PoolUnreachable: No answer. What the pool did grant comes with the next claim.
@@ -171,53 +124,48 @@ class Pool:
             Forbidden: This user may read the view, but not claim.
         """
         granted = self.recover_claims()
+        ready_at = (offer or Offer(holder.host)).ready_at
         waits = delays(0.01, 1.0)
         while not granted:
             with self.store.exclusive():
-                free = self.store.candidates(view, limit)
-                if not free:
+                found = self.store.candidates(view, limit, ready_at)
+                if not found.docs:
+                    self.passed_over = found
                     return []
                 now = self.store.now()
                 granted = self._write_claims(
-                    [token.claim(doc, now, holder, token.new_lease()) for doc in free]
+                    [token.claim(doc, now, holder, token.new_lease()) for doc in found.docs]
                 )
             if not granted:
                 time.sleep(next(waits))
         return granted
 
     def _write_claims(self, wanted: list[Document]) -> list[Document]:
+        sure = self.store.sure
         try:
             results = self.store.write(wanted)
         except (PoolUnreachable, ServerError):
-            self._doubtful.update({doc["_id"]: doc for doc in wanted})
+            for doc in wanted:
+                self._doubts.add(doc, whole=False)
             raise
-        granted = [
-            {**doc, "_rev": result.rev}
-            for doc, result in zip(wanted, results, strict=True)
-            if result.rev is not None
-        ]
+        taken = [(d, r) for d, r in zip(wanted, results, strict=True) if r.rev is not None]
         refused = [r.error for r in results if r.error and not isinstance(r.error, Conflict)]
-        if refused and not granted:
+        if refused and not taken:
             raise refused[0]  # asking again would meet the same
-        return granted
+        if sure:
+            return [{**doc, "_rev": result.rev} for doc, result in taken]
+        for doc, result in taken:
+            self._doubts.add(doc, whole=result.whole)
+        return self._doubts.resolve()
 
     @property
     def in_doubt(self) -> list[str]:
-        """Ids of tokens whose claim got no answer: they may be locked for us."""
-        return list(self._doubtful)
+        """Ids of tokens whose claim got no answer, or was not read back: they may be ours."""
+        return self._doubts.ids
 
     def recover_claims(self) -> list[Document]:
-        """Read back the claims that got no answer; returns those that were granted."""
-        if not self._doubtful:
-            return []
-        docs = self.store.read(list(self._doubtful))
-        wanted = list(self._doubtful.values())
-        self._doubtful.clear()
-        return [
-            doc
-            for doc, claimed in zip(docs, wanted, strict=True)
-            if token.holds(doc, claimed) and doc
-        ]
+        """Read back the claims that are in doubt; returns those that were granted."""
+        return self._doubts.resolve()
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Verdict]:
         """Record results, each once and only by the holder of the lease (promises 2, 3, 7).
@@ -237,18 +185,18 @@ class Pool:
         now = self.store.now()
         for i, settlement in enumerate(settlements):
             try:
-                token.check_fields(settlement.token["_id"], settlement.outcome.fields)
+                wellformed.check_fields(settlement.token["_id"], settlement.outcome.fields)
                 base, attachments = send(self.store, settlement)
             except (InputError, TaskError, TooLarge, Refused, OSError, ValueError) as problem:
                 verdicts[i] = self._settle_bare(settlement, problem)
             else:
                 changes.append((base, change_for(settlement, attachments, now)))
                 order.append(i)
-        for i, result in zip(order, self._update(changes), strict=True):
+        for i, result in zip(order, update(self.store, changes), strict=True):
             verdicts[i] = self._verdict(settlements[i], result)
         return [verdicts[i] for i in range(len(settlements))]
 
-    def _verdict(self, settlement: Settlement, result: _Updated) -> Verdict:
+    def _verdict(self, settlement: Settlement, result: Updated) -> Verdict:
         if result.error is not None:
             return self._settle_bare(settlement, result.error)
         return Verdict.RECORDED if token.ended(result.doc, settlement.lease) else Verdict.FENCED
@@ -283,14 +231,14 @@ class Pool:
 
         return [
             Verdict.REFUSED if u.error else Verdict.RECORDED if u.changed else Verdict.FENCED
-            for u in self._update([(doc, change(doc)) for doc in tokens])
+            for u in update(self.store, [(doc, change(doc)) for doc in tokens])
         ]
 
     def reset(self, ids: Iterable[str], *, locked_before: float | None = None) -> int:
         """Put tokens back to todo on a person's word: counts as a scrub, fences their pilots.
 
         Args:
-            ids: Which; those that are todo already are left alone.
+            ids: Which; those that are todo already, and wait for nothing, are left alone.
             locked_before: Only tokens locked at or before this epoch second.
 
         Returns:
@@ -299,13 +247,10 @@ class Pool:
         now = self.store.now()
 
         def change(doc: Document) -> Document | None:
-            if token.state(doc) in (None, State.TODO):
-                return None
-            if locked_before is not None and not 0 < token.locked_at(doc) <= locked_before:
-                return None
-            return token.reset(doc, now)
+            left_alone = token.why_not_reset(doc, locked_before) is not None
+            return None if left_alone else token.reset(doc, now)
 
-        return self._change_all(ids, change)
+        return change_all(self.store, ids, change)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete tokens with their attachments; returns how many."""
@@ -315,34 +260,25 @@ class Pool:
                 return None
             return {"_id": doc["_id"], "_rev": doc["_rev"], "_deleted": True}
 
-        return self._change_all(ids, change)
+        return change_all(self.store, ids, change)
 
     def reap(self, lease: float, *, thorough: bool = False) -> Reaped:
         """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
 
+        A single look finds nobody gone: after an outage all pilots are silent. Where it names
+        suspects, look again every `picas.pool.reap.pause` seconds, for `grace` seconds.
+
         Args:
             lease: Seconds without a heartbeat after which a pilot counts as gone.
             thorough: Look at the locked tokens even if every pilot seems well: for those of
-                pilots whose document is missing.
+                pilots whose document is missing, or says that they hold none.
         """
-        pilots = {doc["_id"]: doc for doc in self.pilots()}
-        census = Census(pilots, self.store.now(), lease)
-        gone = census.gone()
-        if not gone and not thorough:
-            return Reaped()
-
-        def change(claimed: Document) -> Change:
-            return lambda d: token.lost(d, census.now) if token.holds(d, claimed) else None
-
-        lost = [doc for doc in self.find(LOCKED_VIEW) if census.lost(doc)]
-        updated = [u for u in self._update([(doc, change(doc)) for doc in lost]) if u.changed]
-        errors = sum(u.doc is not None and token.state(u.doc) is State.ERROR for u in updated)
-
-        def bury(heartbeat: object) -> Change:
-            return lambda d: {**d, "state": "lost"} if d.get("heartbeat") == heartbeat else None
-
-        self._update([(pilots[p], bury(pilots[p].get("heartbeat"))) for p in gone])
-        return Reaped(tuple(gone), len(updated) - errors, errors)
+        try:
+            pilots = self.pilots(past=thorough)
+            return reap(self.store, pilots, lease, self.touch, thorough=thorough)
+        except PoolError:
+            self.touch.broke()
+            raise
 
     # --- looking -------------------------------------------------------------------------------
 
@@ -385,19 +321,59 @@ class Pool:
 
     # --- pilots and views ----------------------------------------------------------------------
 
-    def pilots(self) -> list[Document]:
-        """The documents of the pool's pilots, past ones included."""
-        docs = self.store.read(self.store.ids(PILOT_PREFIX, 100_000))
-        return [doc for doc in docs if doc is not None and doc.get("type") == "pilot"]
+    def pilots(self, *, past: bool = True) -> list[Document]:
+        """The documents of the pool's pilots.
+
+        Args:
+            past: Also of those that ended, or were found gone, and hold no tokens.
+
+        Pilots ask often and most are past, so those are read once by each process; a call with
+        `past` reads all anew.
+        """
+        ids = self.store.ids(PILOT_PREFIX, 100_000)
+        found = self.store.read([i for i in ids if past or i not in self._past_pilots])
+        docs = [doc for doc in found if doc is not None and doc.get("type") == "pilot"]
+        if past:
+            self._past_pilots.clear()
+            return docs
+        self._past_pilots |= {doc["_id"] for doc in docs if not may_hold_tokens(doc)}
+        return [doc for doc in docs if may_hold_tokens(doc)]
 
     def save_pilot(self, doc: Document) -> Document:
         """Write a pilot's own document over whatever is there; returns it with its revision."""
-        (updated,) = self._update(
-            [(doc, lambda now: {**doc, **({"_rev": now["_rev"]} if "_rev" in now else {})})]
+        (updated,) = update(
+            self.store,
+            [(doc, lambda now: {**doc, **({"_rev": now["_rev"]} if "_rev" in now else {})})],
         )
         if updated.error is not None:
             raise updated.error
         return updated.doc or {name: value for name, value in doc.items() if name != "_rev"}
+
+    def settings(self, *, lenient: bool = False) -> PoolSettings:
+        """What is set for all pilots of this pool.
+
+        Args:
+            lenient: Pass over what cannot be read, instead of raising `ConfigError`.
+        """
+        read = PoolSettings.readable if lenient else PoolSettings.from_document
+        return read(self.store.read([SETTINGS_ID])[0])
+
+    def change_settings(self, change: Callable[[PoolSettings], PoolSettings]) -> PoolSettings:
+        """Change the pool's settings; returns them as they are now.
+
+        What somebody wrote into their document that cannot be read is dropped.
+        """
+        for wait in delays(0.01, 1.0):
+            there = self.store.read([SETTINGS_ID])[0]
+            settings = change(PoolSettings.readable(there))
+            doc = settings.document()
+            try:
+                write_one(self.store, doc if there is None else {**doc, "_rev": there["_rev"]})
+            except Conflict:
+                time.sleep(wait)
+            else:
+                break
+        return settings
 
     def designs(self) -> dict[str, Design]:
         """The designs (groups of views) of this pool, by name."""
@@ -416,7 +392,7 @@ class Pool:
             if there == wanted:
                 return False
             wanted["_rev"] = rev
-        self._write_one(wanted)
+        write_one(self.store, wanted)
         return True
 
     def add_raw_design(self, name: str, views: Mapping[str, Mapping[str, str]]) -> None:
@@ -432,68 +408,11 @@ class Pool:
         """
         doc = raw_design(name, views)
         there = self.store.read([doc["_id"]])[0]
-        self._write_one(doc if there is None else {**doc, "_rev": there["_rev"]})
+        write_one(self.store, doc if there is None else {**doc, "_rev": there["_rev"]})
 
     def remove_design(self, name: str) -> None:
         """Delete a design; raises `ViewMissing` if there is none."""
         doc = self.store.read([f"_design/{name}"])[0]
         if doc is None:
             raise ViewMissing(f"no views {name}/… in {self.url}; 'picas views list' shows all")
-        self._write_one({"_id": doc["_id"], "_rev": doc["_rev"], "_deleted": True})
-
-    # --- writing -------------------------------------------------------------------------------
-
-    def _write_one(self, doc: Document) -> None:
-        (result,) = self.store.write([doc])
-        if result.error is not None:
-            raise result.error
-
-    def _read(self, docs: Sequence[Document]) -> list[Document | None]:
-        return self.store.read([doc["_id"] for doc in docs]) if docs else []
-
-    def _update(self, changes: Sequence[tuple[Document, Change]]) -> list[_Updated]:
-        """Apply each change to its document; where that was edited meanwhile, to the newest."""
-        results: dict[int, _Updated] = {}
-        open_: list[tuple[int, Document | None]] = [(i, doc) for i, (doc, _) in enumerate(changes)]
-        waits = delays(0.01, 1.0)
-        while open_:
-            wanted: list[tuple[int, Document]] = []
-            for i, base in open_:
-                changed = None if base is None else changes[i][1](base)
-                if changed is None:
-                    results[i] = _Updated(base)
-                else:
-                    wanted.append((i, changed))
-            clashed = self._write_changed(wanted, results)
-            fresh = self._read([changes[i][0] for i in clashed])
-            open_ = list(zip(clashed, fresh, strict=True))
-            if open_:
-                time.sleep(next(waits))
-        return [results[i] for i in range(len(changes))]
-
-    def _write_changed(
-        self, wanted: list[tuple[int, Document]], results: dict[int, _Updated]
-    ) -> list[int]:
-        """Write, note what became of each in `results`, and return those that met a conflict."""
-        clashed = []
-        written = self.store.write([doc for _, doc in wanted]) if wanted else []
-        for (i, doc), answer in zip(wanted, written, strict=True):
-            if answer.rev is not None:
-                results[i] = _Updated({**doc, "_rev": answer.rev}, changed=True)
-            elif isinstance(answer.error, Conflict):
-                clashed.append(i)
-            else:
-                results[i] = _Updated(doc, error=answer.error)
-        return clashed
-
-    def _change_all(self, ids: Iterable[str], change: Change) -> int:
-        """Change many documents by id, a chunk at a time; returns how many were changed."""
-        source = iter(ids)
-        total = 0
-        while chunk := list(islice(source, CHUNK)):
-            docs = [doc for doc in self.store.read(chunk) if doc is not None]
-            for updated in self._update([(doc, change) for doc in docs]):
-                if updated.error is not None:
-                    raise updated.error
-                total += updated.changed
-        return total
+        write_one(self.store, {"_id": doc["_id"], "_rev": doc["_rev"], "_deleted": True})

@@ -2,16 +2,28 @@
 
 import enum
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from picas import token
-from picas.errors import PoolError, TooLarge
+from picas import token, wellformed
+from picas.backoff import delays
+from picas.errors import Conflict, PoolError, PoolUnreachable, TooLarge
 from picas.jobid import JOB_ID_FIELDS
+from picas.pool.base import Store, Written
+from picas.pool.update import CHUNK
+from picas.token import Document
+
+CHUNK_BYTES = 4_000_000
+"""Bytes of JSON after which a push sends what it has: keeps memory flat with large tokens."""
 
 # What a run writes into a token: left out when two documents are asked to be the same work.
-_RUN_FIELDS = {*token.CLASSIC_DEFAULTS, *JOB_ID_FIELDS, "pilot", "lease", "attempts"}
+_RUN_FIELDS = {
+    *(*token.CLASSIC_DEFAULTS, *JOB_ID_FIELDS, "pilot", "lease", "attempts"),
+    *("not_before", "avoid", "avoid_until", "memory", "tries_from"),
+}
 _WORK_FIELDS = {"type", "input"}
 
 
@@ -34,6 +46,60 @@ class Pushed:
     id: str
     state: PushState
     error: PoolError | None = None
+
+
+def push(store: Store, docs: Iterable[Document]) -> Iterator[Pushed]:
+    """Add tokens; see `Pool.push`."""
+    chunk: list[Document] = []
+    refused: dict[int, PoolError] = {}
+    total = 0
+    for doc in docs:
+        wellformed.check(doc)
+        size = document_bytes(doc)
+        if size > token.MAX_TOKEN_BYTES:
+            refused[len(chunk)] = too_large(doc["_id"], size)
+        chunk.append(doc)
+        total += size
+        if len(chunk) >= CHUNK or total >= CHUNK_BYTES:
+            yield from _push_chunk(store, chunk, refused)
+            chunk, refused, total = [], {}, 0
+    if chunk:
+        yield from _push_chunk(store, chunk, refused)
+
+
+def _push_chunk(
+    store: Store, chunk: list[Document], refused: Mapping[int, PoolError]
+) -> Iterator[Pushed]:
+    """Push tokens, but for those refused already, by their place in the chunk."""
+    results, resent = _write_new(store, [d for i, d in enumerate(chunk) if i not in refused])
+    for i, error in refused.items():
+        results.insert(i, Written(chunk[i]["_id"], None, error))
+    clashed = [
+        doc["_id"] for doc, r in zip(chunk, results, strict=True) if isinstance(r.error, Conflict)
+    ]
+    stored = dict(zip(clashed, store.read(clashed) if clashed else [], strict=True))
+    for doc, result in zip(chunk, results, strict=True):
+        if result.rev is not None:
+            yield Pushed(result.id, PushState.ADDED)
+        elif not isinstance(result.error, Conflict):
+            yield Pushed(result.id, PushState.REFUSED, result.error)
+        else:
+            there = stored[result.id]
+            if there is None or not same_work(doc, there):
+                yield Pushed(result.id, PushState.DIFFERENT, result.error)
+            else:
+                first_sending = resent and there["_rev"].startswith("1-")
+                yield Pushed(result.id, PushState.ADDED if first_sending else PushState.PRESENT)
+
+
+def _write_new(store: Store, chunk: list[Document]) -> tuple[list[Written], bool]:
+    """Write new documents, again where no answer came; tells whether it had to."""
+    for tries, wait in enumerate(islice(delays(0.5, 15), 8)):
+        try:
+            return store.write(chunk), tries > 0
+        except PoolUnreachable:
+            time.sleep(wait)
+    return store.write(chunk), True
 
 
 def document_bytes(doc: Mapping[str, Any]) -> int:

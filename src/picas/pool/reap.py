@@ -1,10 +1,36 @@
-"""Which pilots are gone, and which tokens they took with them (promise 4)."""
+"""Which pilots are gone, and which tokens they took with them (promise 4).
 
-from collections.abc import Mapping
+A pilot is gone when its heartbeat is older than the lease time, *and* whoever looks has been in
+touch with the pool without a break for a while: after an outage of the pool all pilots were silent
+for long, and those that live must have the time to say so.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from picas import token
+from picas.pool.base import Store
+from picas.pool.update import Change, update
+from picas.token import Document, State
+
+LOCKED_VIEW = "Monitor/locked"
+"""Where the tokens of pilots that are gone are looked for."""
+
+PILOT_PREFIX = "pilot_"
+"""How the ids of pilots' own documents begin."""
+
+KEPT = 30 * 86400.0
+"""Seconds for which the document of a pilot that ended is kept."""
+
+LONGEST_GRACE = 30.0
+"""Seconds after which a pilot that met an outage has said that it lives: it tries every few."""
+
+LOOKS = 4
+"""Looks within the grace time."""
+
+LEAST_GAP = 2.0
+"""Seconds between two looks that never break the touch, however short the lease time is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +41,44 @@ class Reaped:
         pilots: Ids of the pilots that were found gone.
         tokens: Tokens given back.
         errors: Tokens closed as errors, lost too often running.
+        suspects: Pilots silent for almost the lease time or longer, of which it cannot be told yet;
+            after a thorough look only those that hold tokens. Look again in `pause` seconds.
+        living: Pilots that are heard of.
     """
 
     pilots: tuple[str, ...] = ()
     tokens: int = 0
     errors: int = 0
+    suspects: tuple[str, ...] = ()
+    living: int = 0
+
+
+def grace(lease: float) -> float:
+    """Seconds that pilots have after an outage to say that they live."""
+    return min(LONGEST_GRACE, lease / 4)
+
+
+def pause(lease: float) -> float:
+    """Seconds between two looks that belong together."""
+    return grace(lease) / LOOKS
+
+
+class Touch:
+    """Since when this process has been in touch with the pool without a break, as far as it saw."""
+
+    def __init__(self) -> None:
+        self._since = self._last = float("-inf")
+
+    def seconds(self, now: float, lease: float) -> float:
+        """How long, now that the pool answers; a gap of more than two pauses breaks it."""
+        if not 0 <= now - self._last <= max(LEAST_GAP, 2 * pause(lease)):
+            self._since = now
+        self._last = now
+        return now - self._since
+
+    def broke(self) -> None:
+        """The pool did not answer."""
+        self._last = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +86,117 @@ class Census:
     """The pilots of a pool at one moment.
 
     Attributes:
-        pilots: Their documents, by id.
+        pilots: Documents, by id, of those that may hold tokens.
         now: The pool's time, in epoch seconds.
         lease: Seconds without a heartbeat after which a pilot counts as gone.
+        touch: Seconds for which this process has been in touch with the pool.
     """
 
     pilots: Mapping[str, Mapping[str, Any]]
     now: float
     lease: float
+    touch: float
 
-    def gone(self) -> list[str]:
-        """The pilots not heard of for the lease time that may still hold tokens."""
-        return [name for name, pilot in self.pilots.items() if self._owes(pilot)]
+    def gone(self) -> set[str]:
+        """The pilots that are gone."""
+        if self.touch < grace(self.lease):
+            return set()
+        return self._silent_for(self.lease)
 
-    def lost(self, doc: Mapping[str, Any]) -> bool:
-        """Tell whether a locked token's pilot is gone; classic clients' tokens are left alone."""
-        if not doc.get("lease"):
-            return False
-        pilot = self.pilots.get(str(doc.get("pilot")))
-        if pilot is None:  # its document was deleted, or is younger than this census
-            return token.locked_at(doc) + self.lease < self.now
-        return self._silent(pilot)
+    def suspects(self) -> set[str]:
+        """The pilots that are silent, or almost, and not known to be gone."""
+        return self._silent_for(self.lease - grace(self.lease)) - self.gone()
 
-    def _silent(self, pilot: Mapping[str, Any]) -> bool:
-        heard = pilot.get("heartbeat")
-        return not isinstance(heard, int | float) or heard + self.lease < self.now
+    def living(self) -> int:
+        """How many pilots are heard of."""
+        return len(self.pilots) - len(self._silent_for(self.lease))
 
-    def _owes(self, pilot: Mapping[str, Any]) -> bool:
-        ended_well = pilot.get("state") == "ended" and not pilot.get("unsettled")
-        return self._silent(pilot) and not ended_well and pilot.get("state") != "lost"
+    def strangers(self, locked: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Pilots of old locks that have no document here."""
+        old = (doc for doc in locked if token.locked_at(doc) + self.lease < self.now)
+        return {str(doc.get("pilot")) for doc in old} - self.pilots.keys()
+
+    def is_silent(self, pilot: Mapping[str, Any]) -> bool:
+        """Tell whether a pilot was not heard of for the lease time."""
+        return self.now - _heartbeat(pilot) >= self.lease
+
+    def _silent_for(self, seconds: float) -> set[str]:
+        pilots = self.pilots.items()
+        return {name for name, pilot in pilots if self.now - _heartbeat(pilot) >= seconds}
+
+
+def reap(
+    store: Store, pilots: Sequence[Document], lease: float, touch: Touch, *, thorough: bool
+) -> Reaped:
+    """Give back the tokens of pilots that are gone; see `Pool.reap`."""
+    by_id = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
+    now = store.now()
+    census = Census(by_id, now, lease, touch.seconds(now, lease))
+    gone, suspects = census.gone(), census.suspects()
+    tokens = errors = 0
+    if gone or thorough:
+        locked = [doc for doc in store.find(LOCKED_VIEW) if doc.get("lease")]
+        strangers = census.strangers(locked)
+        # Only ids of ours are made into documents: somebody may have written anything there.
+        named = {name for name in strangers if name.startswith(PILOT_PREFIX)}
+        suspects |= _note_strangers(store, sorted(named), census)
+        suspects &= {str(doc.get("pilot")) for doc in locked}
+        lost = gone | (strangers - named)
+        mine = [doc for doc in locked if doc.get("pilot") in lost]
+        tokens, errors = _give_back(store, mine, now)
+    update(store, [(by_id[name], _bury(by_id[name])) for name in gone])
+    _forget(store, pilots, now)
+    return Reaped(tuple(sorted(gone)), tokens, errors, tuple(sorted(suspects)), census.living())
+
+
+def _give_back(store: Store, lost: Sequence[Document], now: float) -> tuple[int, int]:
+    """Give back tokens; tells how many, and how many are errors instead."""
+
+    def change(claimed: Document) -> Change:
+        return lambda doc: token.lost(doc, now) if token.holds(doc, claimed) else None
+
+    updated = [u for u in update(store, [(doc, change(doc)) for doc in lost]) if u.changed]
+    errors = sum(u.doc is not None and token.state(u.doc) is State.ERROR for u in updated)
+    return len(updated) - errors, errors
+
+
+def _note_strangers(store: Store, names: Sequence[str], census: Census) -> set[str]:
+    """Note pilots that hold tokens though they have no document, or one that denies it.
+
+    One without a document counts as heard of now: it may live, and write it again.
+
+    Returns:
+        Those that are silent, and can be gone after another look.
+    """
+    found = dict(zip(names, store.read(names) if names else (), strict=True))
+    heard = {"type": "pilot", "state": "unknown", "heartbeat": round(census.now, 3)}
+    notes = [{"_id": name, **heard} for name, doc in found.items() if doc is None]
+    silent = [doc for doc in found.values() if doc is not None and census.is_silent(doc)]
+    notes += [{**doc, "state": "unknown"} for doc in silent]
+    if notes:
+        store.write(notes)  # a conflict is a heartbeat
+    return {doc["_id"] for doc in silent}
+
+
+def _forget(store: Store, pilots: Iterable[Document], now: float) -> None:
+    """Delete the documents of pilots that ended long ago."""
+    old = [doc for doc in pilots if not may_hold_tokens(doc) and _heartbeat(doc) + KEPT < now]
+    if old:
+        store.write([{"_id": d["_id"], "_rev": d["_rev"], "_deleted": True} for d in old])
+
+
+def _bury(seen: Document) -> Change:
+    same = seen.get("heartbeat")
+    return lambda doc: {**doc, "state": "lost"} if doc.get("heartbeat") == same else None
+
+
+def may_hold_tokens(pilot: Mapping[str, Any]) -> bool:
+    """Tell whether a pilot may hold tokens: it did not end well, and was not found gone."""
+    ended_well = pilot.get("state") == "ended" and not pilot.get("unsettled")
+    return not ended_well and pilot.get("state") != "lost"
+
+
+def _heartbeat(pilot: Mapping[str, Any]) -> float:
+    """Epoch second at which the pilot was last heard of."""
+    heard = pilot.get("heartbeat")
+    return float(heard) if isinstance(heard, int | float) else 0.0

@@ -4,7 +4,7 @@ import base64
 import enum
 import mimetypes
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,11 @@ from typing import Any
 from picas import token
 from picas.logs import Excerpt
 from picas.pool.base import INLINE_LIMIT
-from picas.token import Document, Outcome
+from picas.pool.update import Change
+from picas.token import Again, Document, Outcome
 
 KEPT_LOGS = 5
 """Earlier attempts of a token whose logs stay attached."""
-
-Change = Callable[[Document], Document | None]
-"""Makes the new document from the one in the pool; None leaves that one as it is."""
 
 
 class Verdict(enum.Enum):
@@ -40,7 +38,7 @@ class Settlement:
     Attributes:
         token: The document as `Pool.claim` gave it.
         outcome: How the attempt ended.
-        again: Give the token back for another try (scrub) instead of closing it.
+        again: Give the token back for another try (scrub) instead of closing it, and how.
         files: Attachments to add: name to bytes, to a file that is streamed if it is large, or to
             the head and tail of a log.
         is_bare: Made by `bare`: there is nothing left to leave out.
@@ -48,7 +46,7 @@ class Settlement:
 
     token: Document
     outcome: Outcome
-    again: bool = False
+    again: Again | None = None
     files: Mapping[str, bytes | Path | Excerpt] = field(default_factory=dict)
     is_bare: bool = False
 
@@ -110,12 +108,16 @@ class Settlement:
 
 def change_for(settlement: Settlement, attachments: Mapping[str, Any], now: float) -> Change:
     """The change that records one result, if its lease still stands in the document."""
-    close = token.scrub if settlement.again else token.settle
+
+    def close(doc: Document) -> Document:
+        if settlement.again is None:
+            return token.settle(doc, now, settlement.outcome)
+        return token.scrub(doc, now, settlement.outcome, settlement.again)
 
     def change(doc: Document) -> Document | None:
         if not token.holds(doc, settlement.token):
             return None
-        settled = close(doc, now, settlement.outcome)
+        settled = close(doc)
         merged = {**(doc.get("_attachments") or {}), **attachments}
         if merged:
             settled["_attachments"] = _without_old_logs(settled, merged)

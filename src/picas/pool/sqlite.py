@@ -29,8 +29,9 @@ from picas.errors import (
     Unsupported,
     ViewMissing,
 )
+from picas.needs import not_before
 from picas.pool import sqlite_attachments as attachments
-from picas.pool.base import Changes, Store, Written
+from picas.pool.base import Candidates, Changes, ReadyAt, Store, Written
 from picas.pool.filesystem import refuse_network
 from picas.token import Document, State
 from picas.views import MONITOR, Design, split
@@ -38,7 +39,7 @@ from picas.views import MONITOR, Design, split
 MAX_DOCUMENT_BYTES = 8_000_000
 """As CouchDB's default, so that a pool can move there."""
 
-FORMAT = 1
+FORMAT = 2
 """Number of the layout below, kept in the file's ``user_version``."""
 
 _LAYOUT = """
@@ -47,9 +48,10 @@ CREATE TABLE documents (
     seq   INTEGER NOT NULL,
     rev   TEXT NOT NULL,
     state TEXT,
+    not_before REAL NOT NULL,
     body  TEXT NOT NULL
 );
-CREATE INDEX documents_by_state ON documents (state, id);
+CREATE INDEX documents_by_state ON documents (state, id, not_before);
 CREATE INDEX documents_by_seq ON documents (seq);
 CREATE TABLE counter (seq INTEGER NOT NULL);
 INSERT INTO counter VALUES (0);
@@ -257,10 +259,11 @@ class SqliteStore(Store):
             return Written(doc_id, None, self._too_large(doc_id, len(text.encode())))
         state = token.state(body)
         db.execute(
-            "INSERT INTO documents (id, seq, rev, state, body) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET "
-            "seq = excluded.seq, rev = excluded.rev, state = excluded.state, body = excluded.body",
-            (doc_id, seq, rev, state.value if state else None, text),
+            "INSERT INTO documents (id, seq, rev, state, not_before, body) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, "
+            "rev = excluded.rev, state = excluded.state, not_before = excluded.not_before, "
+            "body = excluded.body",
+            (doc_id, seq, rev, state.value if state else None, not_before(body), text),
         )
         self._index_design(db, doc_id, body)
         return Written(doc_id, rev)
@@ -281,15 +284,29 @@ class SqliteStore(Store):
 
     # --- views ---------------------------------------------------------------------------------
 
-    def candidates(self, view: str, limit: int) -> list[Document]:
-        where = self._sql(view)
+    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
+        where, now = f"state = 'todo' AND {self._sql(view)}", self.now()
+        docs: list[Document] = []
+        passed_over: list[float] = []
         with _errors(self.path):
             rows = self._db.execute(
-                f"SELECT id, rev, body FROM documents WHERE state = 'todo' AND {where} "
-                "ORDER BY id LIMIT ?",
-                (limit,),
+                "SELECT id, rev, body FROM documents "
+                f"WHERE {where} AND not_before <= ? ORDER BY id",
+                (now,),
             )
-            return [_document(row) for row in rows]
+            for doc in map(_document, rows):
+                if (at := ready_at(doc)) > now:
+                    passed_over.append(at)
+                    continue
+                docs.append(doc)
+                if len(docs) >= limit:
+                    break
+            if docs:
+                return Candidates(docs)
+            (due,) = self._db.execute(
+                f"SELECT min(not_before) FROM documents WHERE {where} AND not_before > ?", (now,)
+            ).fetchone()
+        return Candidates.later(passed_over if due is None else [*passed_over, due])
 
     def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
         where = self._sql(view)
@@ -369,7 +386,9 @@ class SqliteStore(Store):
         condition = design.where.sql() if design.where else ""
         # An index cannot hold the subquery that odd field names need; then the view is scanned.
         if condition and "SELECT" not in condition:
-            db.execute(f"CREATE INDEX {index} ON documents (state, id) WHERE {condition}")
+            db.execute(
+                f"CREATE INDEX {index} ON documents (state, id, not_before) WHERE {condition}"
+            )
 
     # --- attachments and changes ---------------------------------------------------------------
 
@@ -412,7 +431,7 @@ class SqliteStore(Store):
 
     def _changed(self, after: str | None, *, todo: bool) -> Changes:
         """What changed after a point, as it is now."""
-        condition = " AND state = 'todo'" if todo else ""
+        condition = f" AND state = 'todo' AND not_before <= {self.now()}" if todo else ""
         with _errors(self.path):
             (latest,) = self._db.execute("SELECT seq FROM counter").fetchone()
             if after is None or int(after) >= latest:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import ssl
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -82,6 +83,7 @@ class Session:
         self.base = base.rstrip("/")
         self.clock = Clock()
         self._deadline = math.inf
+        self._limits = threading.local()
         self._headers = {"Accept": "application/json", "User-Agent": f"picas/{__version__}"}
         if username is not None:
             # urllib3's helper encodes as latin-1; CouchDB reads UTF-8.
@@ -132,9 +134,19 @@ class Session:
         """From now on let nothing take longer than until then; for a pilot that has to end."""
         self._deadline = time.monotonic() + seconds
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """A span in which no request of this thread takes longer than `seconds`."""
+        self._limits.seconds = seconds
+        try:
+            yield
+        finally:
+            del self._limits.seconds
+
     def _patience(self) -> float:
         """Seconds that a request may still take; at least one, so that a server can be asked."""
-        return max(1.0, self._deadline - time.monotonic())
+        limit: float = getattr(self._limits, "seconds", math.inf)
+        return max(1.0, min(limit, self._deadline - time.monotonic()))
 
     def upload(
         self,

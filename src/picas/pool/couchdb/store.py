@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,13 +16,16 @@ from picas.errors import (
     PoolError,
     PoolMissing,
     Refused,
+    ServerError,
     TokenMissing,
     TooLarge,
     Unauthorized,
     ViewMissing,
 )
-from picas.pool.base import Changes, Store, Written
+from picas.pool.base import Candidates, Changes, Leaf, ReadyAt, Store, Written
+from picas.pool.couchdb import conflicts
 from picas.pool.couchdb.http import READ_SECONDS, Session, encode
+from picas.pool.couchdb.resolve import Resolver
 from picas.pool.settle import content_type
 from picas.token import Document, State
 from picas.views import MONITOR, split
@@ -50,16 +53,21 @@ class CouchStore(Store):
     Args:
         session: Connection to the server.
         database: The database's name.
+        verify: Whether a claim is read back before it counts; by default where the server keeps
+            several copies of the database.
     """
 
     shared = True
 
-    def __init__(self, session: Session, database: str) -> None:
+    def __init__(self, session: Session, database: str, *, verify: bool | None = None) -> None:
         self.url = self.address = f"{session.base}/{database}"
         self._session = session
         self._path = f"/{quote(database, safe='')}"
         # Where in each view this pilot looks for work next: the row it stopped at.
         self._cursors: dict[str, Row] = {}
+        self._verify = verify
+        self._known_copies: int | None = None
+        self._resolver = Resolver(self._revisions, self.write, self.now)
 
     # --- the database --------------------------------------------------------------------------
 
@@ -99,8 +107,22 @@ class CouchStore(Store):
     def now(self) -> float:
         return self._session.clock.now()
 
+    @property
+    def sure(self) -> bool:
+        return self._copies() == 1 if self._verify is None else not self._verify
+
+    def _copies(self) -> int:
+        """How many nodes of a cluster keep a copy of each document; asked once."""
+        if self._known_copies is None:
+            info = self._ask("looking at the database", "GET", "")
+            self._known_copies = int(info.get("cluster", {}).get("n", 1))
+        return self._known_copies
+
     def hurry(self, seconds: float) -> None:
         self._session.hurry(seconds)
+
+    def within(self, seconds: float) -> AbstractContextManager[object]:
+        return self._session.within(seconds)
 
     def close(self) -> None:
         self._session.close()
@@ -125,13 +147,33 @@ class CouchStore(Store):
     # --- documents -----------------------------------------------------------------------------
 
     def read(self, ids: Sequence[str]) -> list[Document | None]:
-        docs: list[Document | None] = []
+        return self._resolver.resolve(self._revisions(ids))
+
+    def leaves(self, ids: Sequence[str]) -> list[list[Leaf]]:
+        query = {"r": self._copies(), "revs": "true"}
+        return [
+            [conflicts.leaf(doc) for doc in revisions if not doc.get("_deleted")]
+            for revisions in self._revisions(ids, query)
+        ]
+
+    def spread(self, leaves: Sequence[Leaf]) -> None:
+        body = {"new_edits": False, "docs": [conflicts.replica(leaf) for leaf in leaves]}
+        # Refused where a copy has no such attachment yet: then the nodes do it, in some seconds.
+        with suppress(Conflict, Refused):
+            self._ask("spreading revisions", "POST", "/_bulk_docs", body=body)
+
+    def _revisions(
+        self, ids: Sequence[str], query: dict[str, object] | None = None
+    ) -> list[list[Document]]:
+        """The leaves of each document, deletions too."""
+        found: list[list[Document]] = []
         for start in range(0, len(ids), READ_DOCUMENTS):
-            page = ids[start : start + READ_DOCUMENTS]
-            wanted = {"docs": [{"id": doc_id} for doc_id in page]}
-            answer = self._ask("reading documents", "POST", "/_bulk_get", body=wanted, read=True)
-            docs += [_first_ok(result["docs"]) for result in answer["results"]]
-        return docs
+            wanted = {"docs": [{"id": doc_id} for doc_id in ids[start : start + READ_DOCUMENTS]]}
+            answer = self._ask(
+                "reading documents", "POST", "/_bulk_get", query=query, body=wanted, read=True
+            )
+            found += [_found(result["docs"]) for result in answer["results"]]
+        return found
 
     def write(self, docs: Sequence[Document]) -> list[Written]:
         written: list[Written] = []
@@ -165,7 +207,7 @@ class CouchStore(Store):
 
     def _written(self, doc: Document, row: dict[str, Any]) -> Written:
         if "rev" in row:
-            return Written(doc["_id"], row["rev"])
+            return Written(doc["_id"], row["rev"], whole="accepted" not in row)
         kinds: dict[str, type[PoolError]] = {"conflict": Conflict, "forbidden": Forbidden}
         kind = kinds.get(row.get("error", ""), Refused)
         return Written(
@@ -189,32 +231,35 @@ class CouchStore(Store):
 
     # --- views ---------------------------------------------------------------------------------
 
-    def candidates(self, view: str, limit: int) -> list[Document]:
+    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
         """Walk through the view from a place of this pilot's own, so that pilots seldom meet.
 
         The index is read as it stands (``update=lazy``); rows that went stale are sorted out by
         their documents. Only when nothing is left behind that place is it brought up to date, and
         then walked through to its end: a view is empty when none of its rows is free.
         """
+        now = self.now()
         cursor = self._cursors.pop(view, None)
         for start in (cursor, None) if cursor else (None,):
             rows = self._page(view, limit, start, update="lazy", spread=True)
-            if free := self._free(view, rows):
-                return free
+            if ready := [doc for doc in self._free(rows) if ready_at(doc) <= now]:
+                self._cursors[view] = rows[-1]
+                return Candidates(ready)
+        passed_over: list[float] = []
         rows = self._page(view, limit, None, update="true")
         while rows:
-            if free := self._free(view, rows):
-                return free[:limit]
+            moments = [(ready_at(doc), doc) for doc in self._free(rows)]
+            if ready := [doc for at, doc in moments if at <= now]:
+                self._cursors[view] = rows[-1]
+                return Candidates(ready[:limit])
+            passed_over += [at for at, _ in moments]
             rows = self._page(view, max(limit, READ_DOCUMENTS), rows[-1], update="true")
-        return []
+        return Candidates.later(passed_over)
 
-    def _free(self, view: str, rows: list[Row]) -> list[Document]:
-        """The tokens among the rows that are free right now; the next look begins behind them."""
-        docs = [d for d in self.read([row["id"] for row in rows]) if d]
-        free = [doc for doc in docs if token.state(doc) is State.TODO]
-        if free:
-            self._cursors[view] = rows[-1]
-        return free
+    def _free(self, rows: list[Row]) -> list[Document]:
+        """The tokens among the rows that are todo right now."""
+        docs = self.read([row["id"] for row in rows])
+        return [doc for doc in docs if doc and token.state(doc) is State.TODO]
 
     def _page(
         self, view: str, limit: int, after: Row | None, *, update: str, spread: bool = False
@@ -313,13 +358,18 @@ class CouchStore(Store):
             answer = self._changes({"since": "now", "limit": 0}, None, 0)
             return Changes(str(answer["last_seq"]))
         query = {"since": since, "feed": "longpoll", "timeout": max(1, int(timeout * 1000))}
-        wanted = {"type": "token", "lock": 0, "done": 0} if todo else None
+        wanted = self._todo_now() if todo else None
         deadline = time.monotonic() + timeout
         answer = self._changes(query, wanted, timeout)
         if not answer["results"] and (left := deadline - time.monotonic()) > 1:
             # A proxy or the server ended the poll early: do not turn that into a busy loop.
             time.sleep(min(left, 1.0))
         return Changes(str(answer["last_seq"]), [row["id"] for row in answer["results"]])
+
+    def _todo_now(self) -> dict[str, object]:
+        """Selects tokens that may be claimed now: those that wait need wake nobody."""
+        ready = [{"not_before": {"$exists": False}}, {"not_before": {"$lte": self.now()}}]
+        return {"type": "token", "lock": 0, "done": 0, "$or": ready}
 
     def _changes(
         self, query: dict[str, object], selector: dict[str, object] | None, timeout: float
@@ -347,10 +397,11 @@ def _segment(text: str) -> str:
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
-def _first_ok(revisions: list[dict[str, Any]]) -> Document | None:
-    """The winning revision that ``_bulk_get`` answered, unless it is missing or deleted."""
+def _found(revisions: list[dict[str, Any]]) -> list[Document]:
+    """The leaves of one document as ``_bulk_get`` has them; none of what is missing."""
     for revision in revisions:
-        doc: Document | None = revision.get("ok")
-        if doc is not None and not doc.get("_deleted"):
-            return doc
-    return None
+        error = revision.get("error", {})
+        if error.get("error") == "internal_fabric_error":
+            # The nodes that keep it did not answer: that says nothing of whether it is there.
+            raise ServerError(f"reading {error.get('id')!r}: no node has it: {error.get('reason')}")
+    return [revision["ok"] for revision in revisions if "ok" in revision]

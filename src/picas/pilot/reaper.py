@@ -1,0 +1,80 @@
+"""When a pilot looks for others that are gone, and what it says of it."""
+
+import logging
+import random
+import time
+
+from picas.errors import ViewMissing
+from picas.pool import Pool, Reaped
+from picas.pool.reap import grace, pause
+
+LOOKS = 4
+"""Looks of one pilot within the lease time, while there are few pilots."""
+
+CROWD = 8
+"""From so many pilots on, each looks less often: all together look the same number of times."""
+
+THOROUGH = 0.25
+"""Share of the looks that also find pilots without a document."""
+
+log = logging.getLogger("picas.pilot")
+
+
+class Reaper:
+    """Gives back the tokens of pilots that are gone, at random moments.
+
+    Args:
+        pool: The pool.
+        lease: Its lease time, in seconds.
+    """
+
+    def __init__(self, pool: Pool, lease: float) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._at = 0.0
+        self._plan(living=0)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it is time to look."""
+        return max(0.0, self._at - time.monotonic())
+
+    @property
+    def grace(self) -> float:
+        """Seconds until it can be told if a pilot that is suspected now is gone."""
+        return 2 * grace(self._lease) + 2 * pause(self._lease)
+
+    @property
+    def is_due(self) -> bool:
+        """True if it is time to look."""
+        return time.monotonic() >= self._at
+
+    def reap(self, *, thorough: bool = False) -> Reaped:
+        """Look; while somebody is suspected, the next look is as soon as that can be decided.
+
+        Raises:
+            PoolError: The pool did not answer, or refused.
+        """
+        thorough = thorough or random.random() < THOROUGH
+        try:
+            reaped = self._pool.reap(self._lease, thorough=thorough)
+        except ViewMissing as error:
+            # The pilot's own work does not need that view: no reason to end.
+            log.warning("tokens of pilots that are gone cannot be looked for: %s", error)
+            reaped = Reaped()
+        self._plan(reaped.living)
+        if reaped.suspects:
+            self._at = time.monotonic() + pause(self._lease)
+        if reaped.tokens or reaped.errors:
+            log.warning(
+                "%d pilots are gone: %d of their tokens given back, %d closed as errors",
+                len(reaped.pilots),
+                reaped.tokens,
+                reaped.errors,
+            )
+        return reaped
+
+    def _plan(self, living: int) -> None:
+        """Choose the time of the next look: at random, so that pilots do not look in step."""
+        mean = self._lease / LOOKS * max(1.0, living / CROWD)
+        self._at = time.monotonic() + mean * random.uniform(0.5, 1.5)
