@@ -1,0 +1,1 @@
+"""A model of how pilots claim, settle and reap, explored exhaustively."""
