@@ -89,7 +89,7 @@ def test_a_design_has_a_policy_of_its_own(work: Work) -> None:
         ("delay=soon", "'soon' is no duration"),
         ("final=2-1", "'2-1' is no exit code"),
         ("memory_factor=0.5", "0.5 is no factor"),
-        ("heartbeat=4m", "the heartbeat (240 s) is more than half of the lease time (300 s)"),
+        ("heartbeat=4m", "the heartbeat (240 s) is more than a quarter of the lease time (300 s)"),
         ("lease=0", "lease cannot be 0"),
         ("lease", "'lease': write NAME=VALUE to set it, or NAME= to take it out"),
     ],

@@ -267,3 +267,27 @@ def test_pool_without_the_standard_views(pool: Pool) -> None:
     summary = Pilot(pool, FunctionRunner(lambda _: 0), view="Own/todo").run()
     assert summary.counters.done == 1
     assert summary.reason == "no work left in Own/todo"
+
+
+def test_release_whose_reply_was_lost(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that was given back may be free already: it is not run on the old claim."""
+    monkeypatch.setattr("picas.pilot.loop.UNSTARTED_SECONDS", 0.2)
+    monkeypatch.setattr("picas.pilot.outage.delays", lambda *_: iter([0.05] * 1000))
+    push(pool, *["x"] * 40)
+    real, ran = pool.release, []
+
+    def lost_once(tokens: Sequence[Document], reason: str = "") -> object:
+        monkeypatch.setattr(pool, "release", real)
+        real(tokens, reason)
+        raise PoolUnreachable("the reply was lost")
+
+    def work(doc: Document) -> int:
+        ran.append(doc["_id"])
+        time.sleep(3.0 if len(ran) == 20 else 0.001)
+        return 0
+
+    monkeypatch.setattr(pool, "release", lost_once)
+    summary = Pilot(pool, FunctionRunner(work), slots=1).run()
+    assert pool.release == real, "nothing was given back: the test shows nothing"
+    assert sorted(ran) == sorted(f"t{n}" for n in range(40))
+    assert (summary.counters.done, summary.counters.fenced) == (40, 0)

@@ -144,4 +144,4 @@ class PilotDocument:
         beat = self._doc | self._live() | {"heartbeat": round(self._pool.now(), 3)}
         # One that hangs must not keep the next from being sent.
         with self._pool.within(min(self._heartbeat / 2, HANG_SECONDS)):
-            self._doc = self._pool.save_pilot(beat)
+            self._doc = self._pool.save_pilot(beat, look_first=self._late)

@@ -29,15 +29,15 @@ class LeaseTimes:
         """The times that the pool sets, unless ``PICAS_LEASE`` and ``PICAS_HEARTBEAT`` do.
 
         Raises:
-            ConfigError: One is no time, or a pilot would be gone after two missed heartbeats.
+            ConfigError: One is no time, or the heartbeat is too long for the lease.
         """
         lease = _seconds(environ, "PICAS_LEASE") or settings.lease or LEASE_SECONDS
         heartbeat = _seconds(environ, "PICAS_HEARTBEAT") or settings.heartbeat
         heartbeat = heartbeat or min(HEARTBEAT_SECONDS, lease / 5)
-        if heartbeat * 2 > lease:
+        if heartbeat * 4 > lease:
             raise ConfigError(
-                f"the heartbeat ({heartbeat:g} s) is more than half of the lease time "
-                f"({lease:g} s): a single heartbeat that is late would cost a pilot its tokens; "
+                f"the heartbeat ({heartbeat:g} s) is more than a quarter of the lease time "
+                f"({lease:g} s): a pilot could lose its tokens to a few that are late; "
                 "see PICAS_LEASE, PICAS_HEARTBEAT and 'picas settings'"
             )
         return LeaseTimes(lease, heartbeat)

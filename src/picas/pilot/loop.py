@@ -118,6 +118,7 @@ class Pilot:
         # mistake of ours any more: CouchDB locks an address out after wrong passwords from it.
         self._passing: tuple[type[PoolError], ...] = (PoolUnreachable, ServerError)
         self._out: set[str] = set()  # leases in the slots, waiting or running
+        self._returning: list[Document] = []  # taken back from the slots, to be released
         self._dry = False
         self._due = math.inf  # when a token that waits may be claimed, by the pool's clock
         self._watch_until = 0.0  # how long the end waits for pilots that may be gone
@@ -379,32 +380,30 @@ class Pilot:
 
     def _give_back(self, older_than: float) -> None:
         """Release tokens that wait for a slot, and at the end those whose claim was in doubt."""
-        tokens = self._slots.take_back(older_than)
-        if not self._outage.over() or not (tokens or (self._stopping and self._pool.in_doubt)):
-            self._slots.put(tokens)
+        if not self._outage.over():
             return
-        released = False
+        self._returning += self._slots.take_back(older_than)
+        if not (self._returning or (self._stopping and self._pool.in_doubt)):
+            return
         with self._asking():
             if self._stopping:
                 doubtful = self._pool.recover_claims()
                 self._out |= {doc["lease"] for doc in doubtful}
-                tokens += doubtful
-            self._pool.release(tokens)
-            released = True
-        if released:
-            self._out -= {doc["lease"] for doc in tokens}
-        else:
-            self._slots.put(tokens)
+                self._returning += doubtful
+            # Without an answer they may be free already: they are not run, but released again.
+            self._pool.release(self._returning)
+            self._out -= {doc["lease"] for doc in self._returning}
+            self._returning = []
 
     # --- ends ----------------------------------------------------------------------------------
 
     def _give_up(self) -> bool:
         """Tell whether a pilot that is to stop has waited long enough for its pool."""
         patience = 0.0 if self._hurry else FAREWELL_SECONDS if self._told else OUTAGE_SECONDS
-        busy = len(self._out) > self._slots.waiting
+        busy = len(self._out) > self._slots.waiting + len(self._returning)
         if busy or not self._outage.lasted() > patience:
             return False
-        waiting = [doc["_id"] for doc in self._slots.take_back()]
+        waiting = [doc["_id"] for doc in (*self._returning, *self._slots.take_back())]
         self._recorder.give_up()
         self.summary.unsettled += [*waiting, *self._pool.in_doubt]
         return True
@@ -412,7 +411,7 @@ class Pilot:
     def _abandon(self) -> None:
         """After an error: end what runs, record and give back what still can be."""
         self._slots.stop(now=True)
-        for doc in self._slots.take_back():
+        for doc in (*self._returning, *self._slots.take_back()):
             self._came_back(Ended(doc, _UNSTARTED))
         while self._out:
             event = self._events.get()
@@ -425,7 +424,8 @@ class Pilot:
             except PoolError as error:
                 log.warning("tokens could not be given back: %s", error)
         self._recorder.give_up()
-        self.summary.unsettled += self._pool.in_doubt
+        if Forbidden in self._passing:  # else no claim of ours was ever granted
+            self.summary.unsettled += self._pool.in_doubt
         if self.summary.kept:
             log.error("%s", self.summary.kept_line())
         self._document.end("error", write=True)

@@ -11,9 +11,7 @@ from picas.errors import (
     Conflict,
     InputError,
     PoolError,
-    PoolUnreachable,
     Refused,
-    ServerError,
     TaskError,
     TokenMissing,
     TooLarge,
@@ -24,7 +22,7 @@ from picas.pool.base import Candidates, Changes, Store
 from picas.pool.claims import Doubts
 from picas.pool.files import send
 from picas.pool.push import Pushed, push
-from picas.pool.reap import PILOT_PREFIX, Reaped, Touch, may_hold_tokens, reap
+from picas.pool.reap import PILOT_PREFIX, Census, Reaped, Touch, may_hold_tokens, reap
 from picas.pool.settings import SETTINGS_ID, PoolSettings
 from picas.pool.settle import Settlement, Verdict, change_for
 from picas.pool.update import Change, Updated, change_all, update, write_one
@@ -144,7 +142,7 @@ class Pool:
         sure = self.store.sure
         try:
             results = self.store.write(wanted)
-        except (PoolUnreachable, ServerError):
+        except PoolError:  # even when refused: the store may have sent several requests
             for doc in wanted:
                 self._doubts.add(doc, whole=False)
             raise
@@ -274,8 +272,10 @@ class Pool:
                 pilots whose document is missing, or says that they hold none.
         """
         try:
+            begun = self.now()
             pilots = self.pilots(past=thorough)
-            return reap(self.store, pilots, lease, self.touch, thorough=thorough)
+            touch = self.touch.seconds(begun, self.now(), lease)
+            return reap(self.store, Census(pilots, begun, lease, touch), thorough=thorough)
         except PoolError:
             self.touch.broke()
             raise
@@ -339,8 +339,15 @@ class Pool:
         self._past_pilots |= {doc["_id"] for doc in docs if not may_hold_tokens(doc)}
         return [doc for doc in docs if may_hold_tokens(doc)]
 
-    def save_pilot(self, doc: Document) -> Document:
-        """Write a pilot's own document over whatever is there; returns it with its revision."""
+    def save_pilot(self, doc: Document, *, look_first: bool = False) -> Document:
+        """Write a pilot's own document over whatever is there; returns it with its revision.
+
+        Args:
+            doc: The document; its revision, if it has one, is that of the last write.
+            look_first: Read the present revision first: the reply to the last write was lost.
+        """
+        if look_first and (there := self.store.read([doc["_id"]])[0]) is not None:
+            doc = {**doc, "_rev": there["_rev"]}
         (updated,) = update(
             self.store,
             [(doc, lambda now: {**doc, **({"_rev": now["_rev"]} if "_rev" in now else {})})],

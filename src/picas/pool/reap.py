@@ -69,12 +69,16 @@ class Touch:
     def __init__(self) -> None:
         self._since = self._last = float("-inf")
 
-    def seconds(self, now: float, lease: float) -> float:
-        """How long, now that the pool answers; a gap of more than two pauses breaks it."""
-        if not 0 <= now - self._last <= max(LEAST_GAP, 2 * pause(lease)):
-            self._since = now
-        self._last = now
-        return now - self._since
+    def seconds(self, begun: float, ended: float, lease: float) -> float:
+        """How long when a look began, that has now ended; a gap of two pauses breaks the touch.
+
+        It counts from the end of the first look to the beginning of this one, which may be slow:
+        what was read may be as old as that.
+        """
+        if not 0 <= ended - self._last <= max(LEAST_GAP, 2 * pause(lease)):
+            self._since = ended
+        self._last = ended
+        return max(0.0, begun - self._since)
 
     def broke(self) -> None:
         """The pool did not answer."""
@@ -86,16 +90,21 @@ class Census:
     """The pilots of a pool at one moment.
 
     Attributes:
-        pilots: Documents, by id, of those that may hold tokens.
-        now: The pool's time, in epoch seconds.
+        documents: Of the pilots.
+        now: The pool's time when they were read, or earlier, in epoch seconds.
         lease: Seconds without a heartbeat after which a pilot counts as gone.
         touch: Seconds for which this process has been in touch with the pool.
     """
 
-    pilots: Mapping[str, Mapping[str, Any]]
+    documents: Sequence[Document]
     now: float
     lease: float
     touch: float
+
+    @property
+    def pilots(self) -> dict[str, Document]:
+        """Those that may hold tokens, by id."""
+        return {doc["_id"]: doc for doc in self.documents if may_hold_tokens(doc)}
 
     def gone(self) -> set[str]:
         """The pilots that are gone."""
@@ -125,13 +134,9 @@ class Census:
         return {name for name, pilot in pilots if self.now - _heartbeat(pilot) >= seconds}
 
 
-def reap(
-    store: Store, pilots: Sequence[Document], lease: float, touch: Touch, *, thorough: bool
-) -> Reaped:
+def reap(store: Store, census: Census, *, thorough: bool) -> Reaped:
     """Give back the tokens of pilots that are gone; see `Pool.reap`."""
-    by_id = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
-    now = store.now()
-    census = Census(by_id, now, lease, touch.seconds(now, lease))
+    pilots, now = census.pilots, census.now
     gone, suspects = census.gone(), census.suspects()
     tokens = errors = 0
     if gone or thorough:
@@ -144,8 +149,8 @@ def reap(
         lost = gone | (strangers - named)
         mine = [doc for doc in locked if doc.get("pilot") in lost]
         tokens, errors = _give_back(store, mine, now)
-    update(store, [(by_id[name], _bury(by_id[name])) for name in gone])
-    _forget(store, pilots, now)
+    update(store, [(pilots[name], _bury(pilots[name])) for name in gone])
+    _forget(store, census.documents, now)
     return Reaped(tuple(sorted(gone)), tokens, errors, tuple(sorted(suspects)), census.living())
 
 
