@@ -274,16 +274,18 @@ def test_release_whose_reply_was_lost(pool: Pool, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("picas.pilot.loop.UNSTARTED_SECONDS", 0.2)
     monkeypatch.setattr("picas.pilot.outage.delays", lambda *_: iter([0.05] * 1000))
     push(pool, *["x"] * 40)
-    real, ran = pool.release, []
+    real, ran, lost = pool.release, [], threading.Event()
 
     def lost_once(tokens: Sequence[Document], reason: str = "") -> object:
         monkeypatch.setattr(pool, "release", real)
         real(tokens, reason)
+        lost.set()
         raise PoolUnreachable("the reply was lost")
 
     def work(doc: Document) -> int:
         ran.append(doc["_id"])
-        time.sleep(3.0 if len(ran) == 20 else 0.001)
+        if len(ran) == 20:  # the slot is free again right after the reply was lost
+            lost.wait(10)
         return 0
 
     monkeypatch.setattr(pool, "release", lost_once)
