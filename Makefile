@@ -1,5 +1,6 @@
 # make demo    the main job on the embedded store, from nothing
 # make test    style, types and the whole test suite
+# make soak    the promises under faults: minutes of real pilots that are killed, cut off, frozen, …
 # make bench   benchmarks, each against a peer or a limit of this machine
 # make docs    the documentation, as HTML in docs/_build/html
 
@@ -9,7 +10,7 @@ RUN := .venv/bin
 # The machine's own certificates: sites often have an authority of their own in front.
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help demo sync test lint bench docs clean
+.PHONY: help demo sync test lint soak bench docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +38,9 @@ lint: sync
 
 test: lint
 	$(RUN)/pytest $(ARGS)
+
+soak: sync
+	$(RUN)/python -m soak $(ARGS)
 
 bench: sync
 	$(RUN)/python -m benchmarks $(ARGS)

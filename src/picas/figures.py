@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from picas import token
+from picas import token, units
 from picas.token import Document, State
 from picas.views import DEFAULT_DESIGN
 
@@ -27,6 +27,9 @@ ALIVE_SECONDS = 300.0
 
 RATE_SECONDS = 300.0
 """How far back a rate looks."""
+
+_LONGEST_DAYS = 366_000
+"""Longer spans come of odd moments in documents, and are not told in full."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -115,7 +118,7 @@ class Fleet:
             pilots=len(living),
             hosts=len({str(doc.get("hostname")) for doc in living}),
             slots=sum(int(_number(doc.get("slots"))) for doc in living),
-            running=sum(len(doc.get("running") or ()) for doc in living),
+            running=sum(len(running(doc)) for doc in living),
             lost=sum(state in (PilotState.SILENT, PilotState.UNKNOWN) for _, state in docs),
         )
 
@@ -198,6 +201,12 @@ def number(doc: Mapping[str, Any], name: str) -> float:
     return _number(doc.get(name))
 
 
+def running(pilot: Mapping[str, Any]) -> list[Any]:
+    """Ids of the tokens that a pilot ran at its last heartbeat, by its document."""
+    there = pilot.get("running")
+    return there if isinstance(there, list) else []
+
+
 def pilots_rate(
     pilots: Iterable[Document], now: float, design: str, lease: float = ALIVE_SECONDS
 ) -> float | None:
@@ -219,7 +228,7 @@ def pilots_rate(
         lived = _number(doc.get("heartbeat")) - _number(doc.get("started"))
         if of_design and is_alive(doc, now, lease) and lived > 0:
             rates.append(60 * (_number(doc.get("done")) + _number(doc.get("error"))) / lived)
-    return sum(rates) if rates else None
+    return units.number(sum(rates)) if rates else None
 
 
 class RateMeter:
@@ -284,14 +293,15 @@ def distribution(values: Iterable[float]) -> Distribution | None:
     if not ordered:
         return None
     quantiles = {q: _quantile(ordered, q) for q in QUANTILES}
-    mean = math.fsum(ordered) / len(ordered)
+    mean = math.fsum(value / len(ordered) for value in ordered)
     return Distribution(len(ordered), ordered[0], ordered[-1], mean, quantiles)
 
 
 def wall_times(docs: Iterable[Mapping[str, Any]]) -> list[float]:
     """Wall-clock seconds of the last finished attempt of each token that has one."""
     found = (finished_attempts(doc) for doc in docs)
-    return [float(runs[-1]["wall"]) for runs in found if runs and "wall" in runs[-1]]
+    walls = (units.number(runs[-1].get("wall")) for runs in found if runs)
+    return [wall for wall in walls if wall is not None and wall >= 0]
 
 
 def finished_attempts(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -301,7 +311,7 @@ def finished_attempts(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def duration(seconds: float) -> str:
     """A span of time as a person reads it: ``0.3 s``, ``42 s``, ``5 min``, ``3 h 20 min``."""
-    seconds = max(0.0, seconds)
+    seconds = min(max(0.0, seconds), 86400.0 * _LONGEST_DAYS)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 99.5:
@@ -313,6 +323,8 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {rest:02} min"
     days, hours = divmod(hours, 24)
+    if days >= _LONGEST_DAYS:
+        return "over 1,000 years"
     return f"{days:,} d {hours} h"
 
 
@@ -342,4 +354,4 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
 
 def _number(value: Any) -> float:
     """A number in a document that anyone may have edited."""
-    return float(value) if isinstance(value, int | float) else 0.0
+    return units.number(value) or 0.0

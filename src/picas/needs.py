@@ -19,6 +19,8 @@ from picas.errors import InputError
 
 NEEDS = ("cores", "memory", "gpus")
 
+_DEVICE = re.compile(r"[0-9]+|(GPU|MIG)-.+")
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -83,8 +85,7 @@ def avoided(doc: Mapping[str, Any]) -> list[str]:
 
 
 def _epoch(value: object) -> float:
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if is_number else 0.0  # type: ignore[arg-type]
+    return units.number(value) or 0.0
 
 
 def _memory(environ: Mapping[str, str] = os.environ) -> int | None:
@@ -93,10 +94,10 @@ def _memory(environ: Mapping[str, str] = os.environ) -> int | None:
     Source: the manual of ``sbatch``: SLURM_MEM_PER_NODE and SLURM_MEM_PER_CPU are megabytes.
     """
     limits = []
-    if (megabytes := environ.get("SLURM_MEM_PER_NODE", "")).isdigit():
-        limits.append(int(megabytes) << 20)
-    elif (megabytes := environ.get("SLURM_MEM_PER_CPU", "")).isdigit():
-        limits.append((int(megabytes) << 20) * jobid.allowed_cores(environ))
+    if (megabytes := _megabytes(environ, "SLURM_MEM_PER_NODE")) is not None:
+        limits.append(megabytes << 20)
+    elif (megabytes := _megabytes(environ, "SLURM_MEM_PER_CPU")) is not None:
+        limits.append((megabytes << 20) * jobid.allowed_cores(environ))
     if (limit := cgroup.memory_limit()) is not None:
         limits.append(limit)
     with suppress(OSError, ValueError):
@@ -104,11 +105,20 @@ def _memory(environ: Mapping[str, str] = os.environ) -> int | None:
     return min((limit for limit in limits if limit > 0), default=None)
 
 
+def _megabytes(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
 def _gpus(environ: Mapping[str, str] = os.environ) -> int:
-    """GPUs this process may use: what CUDA was told, else the devices that there are."""
+    """GPUs this process may use: what CUDA was told, else the devices that there are.
+
+    Source: the CUDA C++ Programming Guide, CUDA_VISIBLE_DEVICES: indices, ``GPU-…`` or ``MIG-…``;
+    schedulers write other words (``NoDevFiles``) for none.
+    """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+        return sum(_DEVICE.fullmatch(name.strip()) is not None for name in visible.split(","))
     try:
         devices = [device.name for device in Path("/dev").iterdir()]
     except OSError:

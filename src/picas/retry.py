@@ -8,7 +8,9 @@ taken from the first of these that has it::
      "elsewhere": [127], "elsewhere_time": 300, "memory_factor": 2}
 """
 
+import math
 import random
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from typing import Any
 from picas import needs, token, units
 from picas.errors import InputError
 from picas.token import Again, Document, Outcome
+
+_CODE = re.compile(r"[0-9]{1,3}")
+_CODES = re.compile(r"[0-9]{1,3}(-[0-9]{1,3})?")
 
 Codes = tuple[range, ...]
 """Exit codes, as ranges."""
@@ -70,7 +75,8 @@ class RetryPolicy:
         had = max(needs.needs(doc).get("memory", 0), outcome.memory or 0)
         if not outcome.out_of_memory or self.memory_factor <= 1 or not had:
             return None
-        return int(had * self.memory_factor)
+        grown = had * self.memory_factor
+        return int(grown) if grown < math.inf else None
 
 
 def policy(*layers: Mapping[str, Any]) -> RetryPolicy:
@@ -139,7 +145,8 @@ def from_text(name: str, text: str) -> Any:
     """
     values: Any = text
     if name in ("final", "elsewhere"):
-        values = [int(part) if part.isdigit() else part for part in text.split(",") if part]
+        parts = [part.strip() for part in text.split(",") if part]
+        values = [int(part) if _CODE.fullmatch(part) else part for part in parts]
     elif name in ("tries", "memory_factor"):
         values = _number(text)
     elif name in _READERS:
@@ -150,21 +157,23 @@ def from_text(name: str, text: str) -> Any:
 
 def _number(text: str) -> float:
     try:
-        return int(text) if text.isdigit() else float(text)
+        return int(text) if text.isascii() and text.isdigit() else float(text)
     except ValueError as error:
-        raise InputError(f"{text!r} is no number") from error
+        raise InputError(f"{units.short(text)} is no number") from error
 
 
 def _tries(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    number = units.number(value)
+    if isinstance(value, int) and number is not None and number >= 1:
         return value
-    raise InputError(f"{value!r} is no number of tries; write 1 or more")
+    raise InputError(f"{units.short(value)} is no number of tries; write 1 or more")
 
 
 def _factor(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 1000:
-        return float(value)
-    raise InputError(f"{value!r} is no factor; write a number from 1 on, like 2")
+    number = units.number(value)
+    if number is not None and 1 <= number <= 1000:
+        return number
+    raise InputError(f"{units.short(value)} is no factor; write a number from 1 on, like 2")
 
 
 def _codes(value: Any) -> Codes:
@@ -174,12 +183,15 @@ def _codes(value: Any) -> Codes:
 
 def _code_range(value: Any) -> range:
     """``2`` or ``"64-78"``."""
-    first, dash, last = str(value).partition("-")
-    if isinstance(value, int | str) and first.isdigit() and (last.isdigit() or not dash):
-        low, high = int(first), int(last or first)
-        if low <= high <= 255:
-            return range(low, high + 1)
-    raise InputError(f'{value!r} is no exit code; write a list of them like [2, "64-78"]')
+    ends: list[int] = []
+    if isinstance(value, str) and _CODES.fullmatch(value):
+        ends = [int(end) for end in value.split("-")]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        ends = [value]
+    if ends and 0 <= ends[0] <= ends[-1] <= 255:
+        return range(ends[0], ends[-1] + 1)
+    shown = units.short(value)
+    raise InputError(f'{shown} is no exit code; write a list of them like [2, "64-78"]')
 
 
 def _among(code: int | None, codes: Codes) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from picas import javascript, wellformed
+from picas import javascript, units, wellformed
 from picas.jobid import JOB_ID_FIELDS
 
 Document = dict[str, Any]
@@ -213,9 +213,12 @@ def lost(doc: Document, now: float) -> Document:
     The third time running it becomes an error: it may be what kills its pilots.
     """
     back = release(doc, now, LOST)
-    history = attempts(back)
+    before = doc.get("lost_from")
+    first = before if isinstance(before, int) else 0
     in_a_row = 0
-    while in_a_row < len(history) and history[-1 - in_a_row].get("reason") == LOST:
+    for entry in reversed(attempts(back)):
+        if entry.get("reason") != LOST or javascript.number(entry.get("n")) < first:
+            break
         in_a_row += 1
     if in_a_row < MOST_LOST:
         return back
@@ -240,6 +243,7 @@ def reset(doc: Document, now: float) -> Document:
     again |= {"lock": 0, "done": 0, "exit_code": "", "hostname": ""}
     if state(doc) is not State.TODO:
         again["scrub_count"] = again["tries_from"] = scrub_count(doc) + 1
+        again["lost_from"] = next_attempt(doc)
     if doc.get("lease"):
         wall = max(0.0, now - javascript.number(doc.get("lock")))
         broken_off = Outcome(None, now - wall, now, "reset by a person", wall)
@@ -313,14 +317,12 @@ def last_run(doc: Mapping[str, Any]) -> int | None:
 
 def scrub_count(doc: Mapping[str, Any]) -> int:
     """How often the token was given back after failing (0 where the field is missing or odd)."""
-    count = doc.get("scrub_count")
-    return count if isinstance(count, int) else 0
+    return _whole(doc.get("scrub_count"))
 
 
 def failed_tries(doc: Mapping[str, Any]) -> int:
     """How often it failed since it was pushed, or reset by a person."""
-    before = doc.get("tries_from")
-    return max(0, scrub_count(doc) - (before if isinstance(before, int) else 0))
+    return max(0, scrub_count(doc) - _whole(doc.get("tries_from")))
 
 
 def new_lease() -> str:
@@ -377,6 +379,12 @@ def _with_message(doc: Document, now: float, message: str) -> Document:
 def _utf8(text: str) -> str:
     """Text that can be stored: file names and error messages may hold bytes that are no UTF-8."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def _whole(value: object) -> int:
+    """A count in a document, 2.0 like 2: JSON does not tell them apart."""
+    number = units.number(value)
+    return int(number) if number is not None and number.is_integer() else 0
 
 
 def _as_list(value: Any) -> Iterable[Any]:

@@ -7,9 +7,24 @@ from picas.errors import InputError
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_DURATION = re.compile(r"(?:(?:\d+(?:\.\d+)?)[smhd])+|\d+(?:\.\d+)?")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:I?B)?")
+_DURATION = re.compile(r"(?:(?:\d+(?:\.\d+)?)[smhd])+|\d+(?:\.\d+)?", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:I?B)?", re.ASCII)
+_QUOTED = 60
+
+
+def number(value: object) -> float | None:
+    """A number of a JSON document that anyone may have edited, as a float.
+
+    None stands for all else: truth values, texts, NaN, infinity, and integers that no float holds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def seconds(value: object) -> float:
@@ -18,13 +33,11 @@ def seconds(value: object) -> float:
     Raises:
         InputError: It is none.
     """
-    found = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        found = float(value)
-    elif isinstance(value, str) and _DURATION.fullmatch(text := value.strip().lower()):
-        found = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-    if not 0 <= found < math.inf:
-        raise InputError(f"{value!r} is no duration; write it like 90s, 30m, 24h or 1h30m")
+    found = number(value)
+    if isinstance(value, str) and _DURATION.fullmatch(text := value.strip().lower()):
+        found = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
+    if found is None or not 0 <= found < math.inf:
+        raise InputError(f"{short(value)} is no duration; write it like 90s, 30m, 24h or 1h30m")
     return found
 
 
@@ -34,9 +47,18 @@ def size(value: object) -> int:
     Raises:
         InputError: It is none.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return int(value)
-    match = _SIZE.fullmatch(value.strip().upper()) if isinstance(value, str) else None
-    if match is None:
-        raise InputError(f"{value!r} is no size; write it like 4096, 512K or 1M")
-    return int(float(match[1]) * _BYTES[match[2]])
+    found = number(value)
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip().upper())):
+        found = float(match[1]) * _BYTES[match[2]]
+    if found is None or not 0 <= found < math.inf:
+        raise InputError(f"{short(value)} is no size; write it like 4096, 512K or 1M")
+    return int(found)
+
+
+def short(value: object) -> str:
+    """A value as it is quoted in a message: its beginning, if it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "a number far too large"
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"

@@ -89,8 +89,9 @@ def test_a_design_has_a_policy_of_its_own(work: Work) -> None:
         ("delay=soon", "'soon' is no duration"),
         ("final=2-1", "'2-1' is no exit code"),
         ("memory_factor=0.5", "0.5 is no factor"),
-        ("heartbeat=4m", "the heartbeat (240 s) is more than a quarter of the lease time (300 s)"),
+        ("heartbeat=4m", "the heartbeat (240 s) is more than a fifth of the lease time (300 s)"),
         ("lease=0", "lease cannot be 0"),
+        ("lease=9s", "lease: 9 s is less than 10 s, and pilots' clocks may differ by two"),
         ("lease", "'lease': write NAME=VALUE to set it, or NAME= to take it out"),
     ],
 )
@@ -178,14 +179,67 @@ def test_settings_fit_the_terminal(local: Work, columns: int) -> None:
 
 
 def test_spoiled_settings_are_told_and_mended(local: Work) -> None:
-    """What somebody wrote there by hand is one clear line; setting a value anew drops it."""
+    """What somebody wrote there by hand is one clear line, which says how to mend it."""
     local.picas("settings", "tries=3", "lease=10m")
     with connect(local.url) as pool:
         (doc,) = pool.store.read(["picas_settings"])
         assert doc is not None
         pool.store.write([{**doc, "lease": "soon"}])
     told = local.picas("run", check=2).stderr
-    assert "the pool's settings (document 'picas_settings') cannot be used: 'soon'" in told
-    local.picas("settings", "heartbeat=30s")
+    assert "the pool's settings (document 'picas_settings') cannot be used: lease: 'soon'" in told
+    assert told.endswith("; 'picas settings lease=' takes it out\n")
+    assert (
+        "lease: 'soon' is no duration" in local.picas("settings", "heartbeat=30s", check=2).stderr
+    )
+    local.picas("settings", "lease=", "heartbeat=30s")
     settings = json.loads(local.picas("settings", "--json").stdout)["settings"]
     assert (settings["lease"]["from"], settings["tries"]["value"]) == ("default", 3)
+
+
+def stored(work: Work, **fields: Any) -> dict[str, Any]:
+    """The settings' document; with fields, after somebody wrote those into it."""
+    with connect(work.url) as pool:
+        (doc,) = pool.store.read(["picas_settings"])
+        doc = {"_id": "picas_settings", "type": "settings", **(doc or {}), **fields}
+        if fields:
+            pool.store.write([doc])
+    return {name: value for name, value in doc.items() if not name.startswith("_")}
+
+
+def test_what_is_not_known_survives(work: Work) -> None:
+    """A newer version may have written it: it is named, and only the named setting changes."""
+    before = stored(work, note="ours", retry={"tries": 3, "delay": 60, "future": 1})
+    told = work.picas("settings", "lease=10m").stderr
+    assert told == (
+        "picas: not known to this version of PiCaS, and left as it is: note, retry.future\n"
+    )
+    assert stored(work) == {**before, "lease": 600.0}
+    assert values(work)["tries"] == (3, "pool")
+    work.picas("settings", "lease=", "tries=", "delay=")
+    assert stored(work) == {**before, "retry": {"future": 1}}
+
+
+def test_a_pilot_passes_over_what_it_does_not_know(local: Work) -> None:
+    """It says so once, follows the rest, and works."""
+    stored(local, note="ours", retry={"tries": 2, "future": 1})
+    local.push("exit 1")
+    told = local.picas("run").stderr
+    assert told.count("the settings of the pool have note, retry.future, which this version") == 1
+    assert len(local.get("t0")["attempts"]) == 2
+
+
+def test_several_mistakes_are_mended_one_after_another(local: Work) -> None:
+    """Each command in the message works as it stands, and tells what is left."""
+    big(local)
+    stored(local, lease=5, retry={"tries": "x", "delay": 7}, designs={"Big": 3, "Gone": {}})
+    told = local.picas("run", check=2).stderr
+    assert len(told.splitlines()) == 1
+    assert "'picas settings lease= tries=' and 'picas settings --view Big tries=' take" in told
+    told = local.picas("settings", "lease=", "tries=").stderr
+    assert told == (
+        "picas: still not right: designs.Big: 3 is no JSON object; "
+        "'picas settings --view Big tries=' takes it out\n"
+    )
+    assert local.picas("settings", "--view", "Big", "tries=").stderr == ""
+    assert stored(local) == {"type": "settings", "retry": {"delay": 7}, "designs": {"Gone": {}}}
+    assert "no work" in local.picas("run").stderr

@@ -14,7 +14,7 @@ from picas import token
 from picas.pool import connect
 from picas.token import State
 
-TIMES = {"PICAS_LEASE": "4", "PICAS_HEARTBEAT": "1"}
+TIMES = {"PICAS_LEASE": "5", "PICAS_HEARTBEAT": "1"}
 PILOTS = 3
 
 

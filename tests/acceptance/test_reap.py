@@ -75,7 +75,7 @@ def test_reap_command(pool_url: str, tmp_path: Path) -> None:
     ("times", "text"),
     [
         ({"PICAS_LEASE": "soon"}, "PICAS_LEASE='soon' is no time"),
-        ({"PICAS_LEASE": "60", "PICAS_HEARTBEAT": "50"}, "more than a quarter of the lease time"),
+        ({"PICAS_LEASE": "60", "PICAS_HEARTBEAT": "50"}, "more than a fifth of the lease time"),
     ],
 )
 def test_bad_times(tmp_path: Path, times: dict[str, str], text: str) -> None:

@@ -6,11 +6,13 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.acceptance.cli import PICAS, clean_environment, home_of
@@ -266,6 +268,88 @@ def test_another_pool_is_configured(local: Outage) -> None:
     assert counts(Work(local.folder, f"sqlite:///{moved}"))[State.DONE] == 2
 
 
+class NoCouch(BaseHTTPRequestHandler):
+    """Says ``{}`` to everything, and notes with which credentials it was asked."""
+
+    seen: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.append(self.headers.get("Authorization"))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_POST = do_PUT = do_GET  # noqa: N815 - named so by the library
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def no_couch() -> Iterator[str]:
+    """Address of a database on a server that is no CouchDB."""
+    NoCouch.seen.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoCouch) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/db"
+        server.shutdown()
+        thread.join()
+
+
+def test_server_that_only_an_entry_names(local: Outage, no_couch: str) -> None:
+    """It is not asked, and gets no password: the user names it, or nobody does."""
+    many_kept(local, 2, no_couch)
+    login = {"PICAS_USERNAME": "me", "PICAS_PASSWORD": "s3cret"}
+    refused = local.recover(check=2, env={"PICAS_POOL": "", **login})
+    assert refused.stderr == (
+        f"picas: there are results of {no_couch}, and no pool is configured; "
+        f"if that is yours, say --pool {no_couch}\n"
+    )
+    assert (NoCouch.seen, len(local.kept())) == ([], 2)
+    named = local.recover(
+        "picas-logs", "--pool", no_couch, check=3, env={"PICAS_POOL": "", **login}
+    )
+    (line,) = named.stderr.splitlines()
+    assert "answers, but not as a CouchDB does; check the pool's URL" in line
+    assert NoCouch.seen
+    assert len(local.kept()) == 2
+
+
+def test_own_embedded_pool_needs_no_name(local: Outage) -> None:
+    """Results of one's own go into the file that they are from."""
+    many_kept(local, 2)
+    assert local.recover(env={"PICAS_POOL": ""}).stdout == "recorded 2 results\n"
+
+
+def test_entry_that_leads_out_of_the_logs(local: Outage) -> None:
+    """It is named and left alone; what it leads to is neither attached nor deleted."""
+    spool = many_kept(local, 2)
+    secret = local.folder / "secret"
+    secret.write_text("x")
+    (spool.parent / "link").symlink_to(local.folder)
+    entry, _ = sorted(spool.glob("*.json"))
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"scratch": ["link/secret"]}))
+    done = local.recover(check=7)
+    assert done.stdout == "recorded 1 result\n1 result left on disk\n"
+    said = "is damaged: link/secret is outside its folder; it is left alone"
+    assert done.stderr == f"picas: {entry} {said}\n"
+    assert secret.exists()
+
+
+def test_folder_that_a_link_leads_to(local: Outage) -> None:
+    """Results elsewhere are not recorded because somebody links to them."""
+    spool = many_kept(local, 1)
+    links = local.folder / "links"
+    links.mkdir()
+    (links / "pilot").symlink_to(spool.parent)
+    assert local.recover("links").stdout == "nothing to recover in links\n"
+    assert local.recover("links/pilot").stdout == "recorded 1 result\n"
+
+
 def test_pool_that_is_gone(local: Outage) -> None:
     """It is not made anew: one line, status 5, and the results stay."""
     local.killed_pilot(1)
@@ -287,11 +371,11 @@ def test_damaged_entry(local: Outage) -> None:
     assert damaged.exists()
 
 
-def many_kept(work: Work, number: int) -> Path:
-    """Keep results of many tokens, as a pilot does; returns their spool."""
+def many_kept(work: Work, number: int, address: str | None = None) -> Path:
+    """Keep results of many tokens, as a pilot of that pool does; returns their spool."""
     work.push(*["true"] * number)
     logs = work.folder / "picas-logs" / "pilot_a"
-    spool = Spool(logs / "spool", work.url)
+    spool = Spool(logs / "spool", address or work.url)
     logs.mkdir(parents=True)
     with connect(work.url) as pool:
         for doc in pool.claim("Monitor/todo", number, Holder("pilot_a", "host")):

@@ -1,13 +1,14 @@
 """Tokens of pilots that are gone come back; those of pilots that live do not."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from picas import token
 from picas.errors import PoolUnreachable
 from picas.pool import Pool, Reaped, Settlement, Verdict
-from picas.pool.reap import KEPT, grace, pause
+from picas.pool.reap import KEPT, LOOKS, grace, pause
 from picas.token import Document, Holder, Outcome, State
 from tests.contract.support import edit
 
@@ -23,13 +24,19 @@ def pilot(pool: Pool, name: str, silent: float, **facts: object) -> Holder:
     return Holder(name, "host")
 
 
-def watch(pool: Pool, seconds: float = grace(LEASE) + 1, step: float = pause(LEASE)) -> Reaped:
+def watch(
+    pool: Pool,
+    seconds: float = grace(LEASE) + 1,
+    step: float = pause(LEASE),
+    *,
+    thorough: bool = False,
+) -> Reaped:
     """Look again and again for so long, by a clock that runs fast; returns the sum of it all."""
     real, start = pool.store.now, pool.now()
-    looks = [pool.reap(LEASE)]
+    looks = [pool.reap(LEASE, thorough=thorough)]
     for n in range(1, math.ceil(seconds / step) + 1):
         pool.store.now = lambda n=n: start + n * step  # type: ignore[method-assign, misc]
-        looks.append(pool.reap(LEASE))
+        looks.append(pool.reap(LEASE, thorough=thorough))
     pool.store.now = real  # type: ignore[method-assign]
     gone = sorted(name for look in looks for name in look.pilots)
     tokens, errors = sum(x.tokens for x in looks), sum(x.errors for x in looks)
@@ -61,7 +68,7 @@ def test_tokens_of_a_silent_pilot_come_back(pool: Pool) -> None:
 
 def test_a_living_pilot_keeps_its_tokens(pool: Pool) -> None:
     """A heartbeat within the lease time keeps the tokens, even while others are reaped."""
-    alive = pilot(pool, "pilot_alive", silent=LEASE - 150)
+    alive = pilot(pool, "pilot_alive", silent=10)
     claimed(pool, alive, "a")
     gone = pilot(pool, "pilot_gone", silent=LEASE + 10)
     claimed(pool, gone, "b")
@@ -152,7 +159,8 @@ def test_token_of_a_pilot_with_an_odd_name(pool: Pool) -> None:
     """Nobody's document is touched because a token names it as its pilot."""
     claimed(pool, Holder("victim", "host"), "a")
     edit(pool, "a", lock=1000)
-    assert pool.reap(LEASE, thorough=True).tokens == 1
+    assert pool.reap(LEASE, thorough=True).tokens == 0, "it may live"
+    assert watch(pool, thorough=True).tokens == 1
     assert pool.store.read(["victim"]) == [None]
 
 
@@ -160,7 +168,7 @@ def test_pilots_that_ended_long_ago_are_forgotten(pool: Pool) -> None:
     """The documents of past pilots do not pile up."""
     pilot(pool, "pilot_old", silent=KEPT + 10, state="ended")
     pilot(pool, "pilot_new", silent=KEPT - 100, state="ended")
-    pool.reap(LEASE, thorough=True)
+    pool.reap(LEASE, tidy=True)
     assert [doc["_id"] for doc in pool.pilots()] == ["pilot_new"]
 
 
@@ -183,3 +191,67 @@ def test_pilot_that_ended(pool: Pool, unsettled: int, found: int) -> None:
     silent = pilot(pool, "pilot_p", silent=LEASE + 10, state="ended", unsettled=unsettled)
     claimed(pool, silent, "a")
     assert watch(pool).tokens == found
+
+
+def test_past_pilots_are_read_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pilots a pool had, looking again reads those that may hold tokens."""
+    for number in range(5):
+        pilot(pool, f"pilot_{number}", silent=0, state="ended")
+    pilot(pool, "pilot_alive", silent=0)
+    assert all(p.error is None for p in pool.push([token.new({"input": "x"}, "pilot_token")]))
+    pool.reap(LEASE)
+    asked: list[str] = []
+    real = pool.store.read
+
+    def read(ids: Sequence[str]) -> list[Document | None]:
+        asked.extend(ids)
+        return real(ids)
+
+    monkeypatch.setattr(pool.store, "read", read)
+    pool.reap(LEASE)
+    assert asked == ["pilot_alive"]
+
+
+def test_slow_looks_are_looks(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a pool where a look takes longer than the pause, pilots are found gone all the same."""
+    claimed(pool, pilot(pool, "pilot_p", silent=LEASE + 100), "a")
+    clock = pool.now()
+    monkeypatch.setattr(pool.store, "now", lambda: clock)
+    real = pool.store.ids
+
+    def slow(prefix: str, limit: int) -> list[str]:
+        nonlocal clock
+        clock += 3 * pause(LEASE)
+        return real(prefix, limit)
+
+    monkeypatch.setattr(pool.store, "ids", slow)
+    found = 0
+    for _ in range(LOOKS):
+        found += pool.reap(LEASE).tokens
+        clock += pause(LEASE)
+    assert found == 1
+
+
+def test_heartbeat_of_the_far_future_is_none(pool: Pool) -> None:
+    """A pilot whose clock ran wild does not count as alive for ever after."""
+    claimed(pool, pilot(pool, "pilot_p", silent=-1e9), "a")
+    assert watch(pool).tokens == 1
+
+
+def test_reset_forgets_the_losses(pool: Pool) -> None:
+    """A token that was lost three times, and reset by a person, may be lost again."""
+    assert all(p.error is None for p in pool.push([token.new({"input": "x"}, "a")]))
+    for number in range(3):
+        pool.claim(VIEW, 1, pilot(pool, f"pilot_{number}", silent=LEASE + 10))
+        watch(pool)
+    assert pool.reset(["a"]) == 1
+    pool.claim(VIEW, 1, pilot(pool, "pilot_4", silent=LEASE + 10))
+    assert watch(pool).errors == 0
+    assert token.state(pool.get("a")) is State.TODO
+
+
+def test_last_word_of_a_pilot_stands(pool: Pool) -> None:
+    """A heartbeat that hung until after the pilot's end does not call it back to life."""
+    pilot(pool, "pilot_p", silent=0, state="ended")
+    pool.save_pilot({"_id": "pilot_p", "type": "pilot", "state": "running", "heartbeat": 1})
+    assert pool.pilots()[0]["state"] == "ended"

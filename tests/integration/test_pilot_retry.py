@@ -14,7 +14,7 @@ from tests.integration.tokens import push
 from picas import cgroup, needs, token
 from picas.pilot import CommandRunner, Pilot, StopCriteria, Summary
 from picas.pilot.health import SLOW_AFTER
-from picas.pool import Pool, PoolSettings
+from picas.pool import Pool, settings
 from picas.token import State
 
 MEGABYTE = 1 << 20
@@ -28,13 +28,7 @@ def run(pool: Pool, tmp_path: Path, slots: int = 1, **criteria: Any) -> Summary:
 
 def sets(pool: Pool, design: str | None = None, **texts: str) -> None:
     """Set what holds for the pool."""
-
-    def change(settings: PoolSettings) -> PoolSettings:
-        for name, text in texts.items():
-            settings = settings.changed(name, text, design)
-        return settings
-
-    pool.change_settings(change)
+    pool.change_settings(lambda there: settings.change(there, texts.items(), design))
 
 
 def test_back_off_is_waited_for(pool: Pool, tmp_path: Path) -> None:

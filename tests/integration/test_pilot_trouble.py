@@ -15,7 +15,7 @@ from tests.couchdb.server import InstalledCouch, installed
 from tests.integration.tokens import push
 
 from picas import token
-from picas.errors import Forbidden, PoolUnreachable
+from picas.errors import Forbidden, InputError, PoolUnreachable
 from picas.pilot import CommandRunner, FunctionRunner, Pilot, StopCriteria, Summary, handled
 from picas.pool import Pool, Written, connect
 from picas.token import Document, State
@@ -293,3 +293,32 @@ def test_release_whose_reply_was_lost(pool: Pool, monkeypatch: pytest.MonkeyPatc
     assert pool.release == real, "nothing was given back: the test shows nothing"
     assert sorted(ran) == sorted(f"t{n}" for n in range(40))
     assert (summary.counters.done, summary.counters.fenced) == (40, 0)
+
+
+def test_holder_that_is_no_pilot(pool: Pool) -> None:
+    """A pilot whose heartbeat nobody would find is refused, instead of losing its tokens."""
+    with pytest.raises(InputError, match="its id begins with 'pilot_'"):
+        Pilot(pool, FunctionRunner(lambda _: 0), holder=token.Holder("worker", "host"))
+
+
+def test_stop_in_an_outage_does_not_spin(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pilot that waits for its last task while the pool is away asks now and then, no more."""
+    push(pool, "x")
+    asked = 0
+
+    def away(*_: object, **__: object) -> object:
+        nonlocal asked
+        asked += 1
+        raise PoolUnreachable("away")
+
+    def work(_: Document) -> int:
+        monkeypatch.setattr(pool.store, "changes", away)
+        pilot.stop("told to")
+        pilot._outage.began(PoolUnreachable("away"))
+        time.sleep(2)
+        monkeypatch.undo()
+        return 0
+
+    pilot = Pilot(pool, FunctionRunner(work), slots=1)
+    assert pilot.run().counters.done == 1
+    assert asked < 20

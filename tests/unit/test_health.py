@@ -74,3 +74,11 @@ def test_never() -> None:
     fail(health, 1000)
     assert not health.is_slow
     assert not health.is_broken
+
+
+def test_few_are_enough_if_so_wanted() -> None:
+    """A low number ends the pilot before it is slow, and says why as well."""
+    health = Health(2)
+    fail(health, 2)
+    assert health.is_broken
+    assert "2 different tokens failed" in health.note

@@ -59,9 +59,13 @@ def test_memory_is_the_smallest_limit() -> None:
     assert needs._memory({"SLURM_MEM_PER_NODE": "64"}) == 64 << 20
     assert needs._memory({"SLURM_MEM_PER_CPU": "8", "SLURM_CPUS_ON_NODE": "2"}) == 16 << 20
     assert needs._memory({"SLURM_MEM_PER_NODE": "999999999"}) == all_of_it
+    assert needs._memory({"SLURM_MEM_PER_NODE": "²", "SLURM_MEM_PER_CPU": "9" * 5000}) == all_of_it
 
 
-@pytest.mark.parametrize(("text", "number"), [("0,1", 2), ("", 0), ("-1", 0), ("GPU-ab", 1)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0,1", 2), ("", 0), ("-1", 0), ("GPU-ab, MIG-7", 2), ("NoDevFiles", 0), ("²", 0)],
+)
 def test_gpus_that_cuda_was_told(text: str, number: int) -> None:
     """A pilot offers the GPUs that are visible to it."""
     assert needs._gpus({"CUDA_VISIBLE_DEVICES": text}) == number

@@ -120,6 +120,11 @@ def test_field_of_the_users_is_no_policy(own: object) -> None:
         ({"final": ["9-3"]}, "'9-3' is no exit code"),
         ({"elsewhere": 1.5}, "1.5 is no exit code"),
         ({"memory_factor": 0.5}, "0.5 is no factor"),
+        ({"memory_factor": 10**400}, "is no factor"),
+        ({"delay": 10**400}, "is no duration"),
+        ({"final": ["²"]}, "'²' is no exit code"),
+        ({"final": ["9" * 5000]}, "is no exit code"),
+        ({"final": [True]}, "True is no exit code"),
     ],
 )
 def test_bad_policies(layer: dict[str, Any], text: str) -> None:
@@ -142,7 +147,17 @@ def test_from_text(name: str, text: str, value: object) -> None:
     assert retry.from_text(name, text) == value
 
 
-@pytest.mark.parametrize(("name", "text"), [("tries", "x"), ("final", "a-b"), ("color", "1")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tries", "x"),
+        ("tries", "²"),
+        ("tries", "1e400"),
+        ("final", "a-b"),
+        ("final", "²"),
+        ("color", "1"),
+    ],
+)
 def test_from_bad_text(name: str, text: str) -> None:
     """What cannot be is refused."""
     with pytest.raises(InputError):

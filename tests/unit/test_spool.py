@@ -101,17 +101,27 @@ def test_names_and_contents_of_files(spool: Spool, tmp_path: Path) -> None:
 
 
 def test_logs_are_named_and_move_with_their_folder(spool: Spool, tmp_path: Path) -> None:
-    """Logs stay where they are, with their limit, and are found when their folder was moved."""
+    """Logs stay where they are, with their limit, and are found when their folder was moved.
+
+    Of logs elsewhere, what goes into the token is kept.
+    """
     logs = spool.folder.parent
     logs.mkdir()
     log = logs / os.fsdecode(b"logs_\xff.out")
     log.write_bytes(b"line\n" * 100)
-    files = {"out": Excerpt(log, 50), "far": Excerpt(tmp_path / "far.log", 7)}
-    spool.keep(*made(claimed(), result()[1].outcome, files, (log, tmp_path / "far.log")))
+    far, link = tmp_path / "far.log", logs / "link.log"
+    far.write_bytes(b"far\n")
+    link.symlink_to(far)
+    files = {"out": Excerpt(log, 50), "far": Excerpt(far, 70), "link": Excerpt(link, 70)}
+    spool.keep(*made(claimed(), result()[1].outcome, files, (log, far, link)))
     moved = logs.rename(tmp_path / "moved")
     (entry,), _ = read(moved / "spool")
     there = moved / log.name
-    assert entry.settlement.files == {"out": Excerpt(there, 50), "far": files["far"]}
+    assert entry.settlement.files == {
+        "out": Excerpt(there, 50),
+        "far": b"far\n",
+        "link": b"far\n",
+    }
     assert entry.scratch == (there,), "what is not among the logs is not deleted"
     entry.delete_logs()
     assert not there.exists()
@@ -224,6 +234,86 @@ def test_damaged_entry(spool: Spool, damage: Any, text: str) -> None:
     assert problem.startswith(f"{path} ")
     assert text in problem
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ({"files": {"a": {"log": "{outside}/secret", "limit": 9}}}, "{outside}/secret"),
+        ({"files": {"a": {"log": "../outside/secret", "limit": 9}}}, "../outside/secret"),
+        ({"files": {"a": {"log": "link/secret", "limit": 9}}}, "link/secret"),
+        ({"files": {"a": {"log": "dangling", "limit": 9}}}, "dangling"),
+        ({"files": {"a": {"copy": "{outside}/secret"}}}, "{outside}/secret"),
+        ({"files": {"a": {"copy": "0_x"}}}, "0_x"),
+        ({"files": {"a": {"copy": "../good.json"}}}, "../good.json"),
+        ({"scratch": ["link/secret"]}, "link/secret"),
+        ({"scratch": ["spool/../../outside/secret"]}, "spool/../../outside/secret"),
+        ({"scratch": ["loop/secret"]}, "loop/secret"),
+    ],
+    ids=str,
+)
+def test_entry_that_leads_out_of_the_logs(
+    spool: Spool, tmp_path: Path, part: dict[str, Any], named: str
+) -> None:
+    """It is damaged, by name or by symbolic links: nothing outside is attached or deleted."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"x")
+    spool.keep(*result(claimed("good", "f" * 16)))
+    spool.keep(*result())
+    path = spool.folder / "0123456789abcdef.json"
+    logs = spool.folder.parent
+    (logs / "link").symlink_to(outside)
+    (logs / "dangling").symlink_to(outside / "later")
+    (logs / "loop").symlink_to("loop")
+    path.with_suffix(".files").mkdir()
+    (path.with_suffix(".files") / "0_x").symlink_to(outside / "secret")
+    text = json.dumps(json.loads(path.read_bytes()) | part)
+    path.write_text(text.replace("{outside}", str(outside)))
+    entries, problems = read(spool.folder)
+    assert [entry.settlement.token["_id"] for entry in entries] == ["good"]
+    named = named.replace("{outside}", str(outside))
+    assert problems == [f"{path} is damaged: {named} is outside its folder"]
+
+
+def test_logs_behind_a_link(spool: Spool, tmp_path: Path) -> None:
+    """The folder of the logs may itself be reached by a symbolic link."""
+    log = spool.folder.parent / "x.log"
+    log.parent.mkdir()
+    log.write_bytes(b"x")
+    spool.keep(*made(claimed(), result()[1].outcome, {"x": Excerpt(log, 5)}, (log,)))
+    link = tmp_path / "link"
+    link.symlink_to(log.parent)
+    (entry,), problems = read(link / "spool")
+    assert (contents(entry.settlement), problems) == ({"x": b"x"}, [])
+
+
+def test_entry_of_another_user(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, to root too: it would be recorded, and files deleted, with their rights."""
+    spool.keep(*result())
+    path = spool.folder / "0123456789abcdef.json"
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    refused = f"{path} belongs to another user (uid {owner}), who may recover it"
+    assert read(spool.folder) == ([], [refused])
+
+
+def test_entry_that_is_a_link(spool: Spool, tmp_path: Path) -> None:
+    """An entry of one's own that somebody links to from a folder of theirs is none there."""
+    spool.keep(*result())
+    path = spool.folder / "0123456789abcdef.json"
+    path.rename(tmp_path / "mine.json")
+    path.symlink_to(tmp_path / "mine.json")
+    assert read(spool.folder) == ([], [f"cannot read {path}: it is a symbolic link"])
+
+
+def test_lock_that_is_a_link(spool: Spool, tmp_path: Path) -> None:
+    """No file is made where somebody else's link leads."""
+    spool.folder.mkdir(parents=True)
+    (spool.folder / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic"):
+        spool.lock()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_unreadable_entry(spool: Spool) -> None:

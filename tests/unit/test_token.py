@@ -170,6 +170,14 @@ def test_settle(exit_code: int, state: State) -> None:
     assert not token.ended(None, "lease1")
 
 
+def test_whole_floats_are_counts() -> None:
+    """JSON does not tell 2.0 from 2, and some clients write the one for the other."""
+    assert token.scrub_count({"scrub_count": 2.0}) == 2
+    assert token.failed_tries({"scrub_count": 3.0, "tries_from": 1.0}) == 2
+    odd = ["2", True, 2.5, float("inf"), 10**400, None]
+    assert [token.scrub_count({"scrub_count": value}) for value in odd] == [0] * 6
+
+
 def test_scrub() -> None:
     """A failed token waits again, counted, without its batch job."""
     doc = token.scrub(locked(scrub_count="odd"), NOW, ended(3, error="boom"), token.Again())

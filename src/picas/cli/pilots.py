@@ -96,7 +96,7 @@ def _sorted(fleet: Fleet) -> Fleet:
 def _row(doc: Document, state: PilotState, now: float) -> list[str | Text]:
     """One pilot in the table."""
     failed = figures.number(doc, "error") + figures.number(doc, "scrubbed")
-    busy = f"{len(_running(doc))}/{figures.number(doc, 'slots'):.0f}"
+    busy = f"{len(figures.running(doc))}/{figures.number(doc, 'slots'):.0f}"
     return [
         Text(state.value, style=_STYLES[state]),
         figures.pilot_name(str(doc["_id"])),
@@ -122,12 +122,6 @@ def _job(doc: Document) -> Any:
     return next((doc[name] for name in JOB_ID_FIELDS if name in doc), None)
 
 
-def _running(doc: Document) -> list[Any]:
-    """Ids of the tokens that it ran at its last heartbeat."""
-    running = doc.get("running")
-    return running if isinstance(running, list) else []
-
-
 def _facts(doc: Document, state: PilotState, now: float) -> dict[str, Any]:
     """One pilot for a program."""
     heartbeat = figures.number(doc, "heartbeat")
@@ -137,7 +131,7 @@ def _facts(doc: Document, state: PilotState, now: float) -> dict[str, Any]:
         "state": state.value,
         **{name: doc.get(name) for name in _FACTS},
         "job": _job(doc),
-        "running": _running(doc),
+        "running": figures.running(doc),
         **{name: int(figures.number(doc, name)) for name in _COUNTERS},
         **{name: doc.get(name) for name in _MOMENTS},
         "silent_seconds": round(now - heartbeat, 3) if heartbeat else None,

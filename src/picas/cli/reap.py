@@ -8,7 +8,7 @@ from picas.cli.common import Report, counted, json_option, note, pool, pool_opti
 from picas.cli.params import Duration
 from picas.pilot.lease import LeaseTimes
 from picas.pool import Pool, Reaped
-from picas.pool.reap import grace, pause
+from picas.pool.reap import LOOKS, grace, pause
 
 
 @click.command("reap")
@@ -23,10 +23,10 @@ from picas.pool.reap import grace, pause
 def reap_command(lease: float | None, as_json: bool, pool_url: str | None) -> None:
     """Give back the tokens of pilots whose heartbeat stopped: killed, or on a host that died.
 
-    Pilots that are silent are watched for up to 30 s first, since after an outage of the pool all
-    are silent. It costs the tokens no retry. Pilots do the same now and then, and before they end.
-    Tokens that a classic client locked are left alone: 'picas reset locked --locked-for 24h' is
-    for these.
+    Pilots that are silent are watched for a quarter of the lease time first, since after an outage
+    of the pool all are silent. It costs the tokens no retry. Pilots do the same now and then, and
+    before they end. Tokens that a classic client locked are left alone: 'picas reset locked
+    --locked-for 24h' is for these.
     """
     report = Report(as_json=as_json)
     with pool(pool_url) as opened:
@@ -46,16 +46,14 @@ def _reap(opened: Pool, lease: float) -> Reaped:
     """Look, and again as long as it cannot be told if pilots that are silent are gone."""
     pilots: tuple[str, ...] = ()
     tokens = errors = 0
-    deadline = time.monotonic() + 2 * grace(lease) + 1
-    said = False
-    while True:
-        look = opened.reap(lease, thorough=True)
+    for number in range(3 * LOOKS):
+        look = opened.reap(lease, thorough=True, tidy=number == 0)
         pilots += look.pilots
         tokens, errors = tokens + look.tokens, errors + look.errors
-        if not look.suspects or time.monotonic() > deadline:
-            return Reaped(pilots, tokens, errors, look.suspects, look.living)
-        if not said:
+        if not look.suspects:
+            break
+        if number == 0:
             silent = counted(len(look.suspects), "pilot")
-            note(f"{silent} silent: watching for up to {2 * grace(lease):.0f} s")
-            said = True
+            note(f"{silent} silent: watching for {grace(lease):.0f} s or more")
         time.sleep(pause(lease))
+    return Reaped(pilots, tokens, errors, look.suspects, look.living)

@@ -12,7 +12,7 @@ from picas import config, token
 from picas.cli import exits
 from picas.cli.common import Report, counted, json_option, note, pool_option, settings
 from picas.errors import ConfigError, InputError, PicasError
-from picas.pilot.entry import Entry
+from picas.pilot.entry import Entry, is_inside
 from picas.pilot.recorder import BATCH_BYTES, BATCH_TOKENS
 from picas.pilot.spool import Spool
 from picas.pool import Pool, Verdict
@@ -123,6 +123,12 @@ class _Pools:
         configured = config.load()
         source = configured.sources["pool"]
         if source == "default":
+            if isinstance(named := config.parse_pool(address), config.CouchLocation):
+                # A password must not go wherever a file says.
+                raise ConfigError(
+                    f"there are results of {named.url}, and no pool is configured; "
+                    f"if that is yours, say --pool {named.url}"
+                )
             return settings(address)
         if not _same(configured.pool, address):
             raise ConfigError(
@@ -144,7 +150,12 @@ def _spools(folders: Iterable[Path]) -> list[Path]:
     spools: list[Path] = []
     for named in folders:
         folder = named.absolute()
-        there = [f for f in (folder / _SPOOL, *sorted(folder.glob(f"*/{_SPOOL}"))) if f.is_dir()]
+        # Not through a link: what it leads to is perhaps no pilot's.
+        there = [
+            f
+            for f in (folder / _SPOOL, *sorted(folder.glob(f"*/{_SPOOL}")))
+            if f.is_dir() and is_inside(f, folder)
+        ]
         spools += there or ([folder] if folder.name == _SPOOL else [])
     return list(dict.fromkeys(spools))
 

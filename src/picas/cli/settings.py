@@ -14,9 +14,10 @@ from picas.cli.common import counted, json_option, note, pool, pool_option, prin
 from picas.cli.table import Column
 from picas.errors import InputError, ViewMissing
 from picas.figures import is_alive
-from picas.pilot.lease import LeaseTimes
+from picas.pilot.lease import LEASE_SECONDS, LeaseTimes
 from picas.pool import Pool, PoolSettings
-from picas.pool.settings import TIMES
+from picas.pool.settings import TIMES, change, told
+from picas.token import Document
 
 _ABOUT = {
     "lease": "silence after which a pilot counts as gone",
@@ -83,6 +84,7 @@ def settings_command(
         if wanted:
             after = opened.change_settings(lambda there: _changed(there, wanted, name))
             _warn(opened, before, after)
+        _note_odd(after)
         _show(opened.url, after, name, as_json=as_json)
 
 
@@ -95,6 +97,8 @@ def _change(text: str) -> tuple[str, str]:
 
 def _design(text: str, opened: Pool, there: PoolSettings) -> str:
     """The design that is meant, by its name or that of a view in it."""
+    if text in there.designs:
+        return text
     name = text.partition("/")[0]
     designs = opened.designs().keys()
     if name not in designs | there.designs.keys():
@@ -103,28 +107,34 @@ def _design(text: str, opened: Pool, there: PoolSettings) -> str:
     return name
 
 
-def _changed(
-    there: PoolSettings, wanted: Iterable[tuple[str, str]], design: str | None
-) -> PoolSettings:
-    """The settings with all changes in them, checked as a pilot would."""
-    for name, text in wanted:
-        there = there.changed(name, text, design)
-    LeaseTimes.of(there, {})
-    return there
+def _changed(there: Document, wanted: Sequence[tuple[str, str]], design: str | None) -> Document:
+    """The settings' document with all changes in it, checked as a pilot would."""
+    doc = change(there, wanted, design)
+    LeaseTimes.of(PoolSettings.readable(doc), {})
+    return doc
 
 
 def _warn(opened: Pool, before: PoolSettings, after: PoolSettings) -> None:
     """Say what does not follow the change."""
-    old, new = LeaseTimes.of(before, {}), LeaseTimes.of(after, {})
-    living = sum(is_alive(doc, opened.now(), old.lease) for doc in opened.pilots(past=False))
+    old, new = before.lease or LEASE_SECONDS, after.lease or LEASE_SECONDS
+    living = sum(is_alive(doc, opened.now(), old) for doc in opened.pilots(past=False))
     if living and before != after:
         line = f"{counted(living, 'pilot')} at work: the old settings hold there to the end"
-        if new.lease < old.lease:
+        if new < old:
             line += "; new ones may take them for gone too early, so let them end first"
         note(line)
     for name in _VARIABLES:
         if os.environ.get(name):
             note(f"{name} is set here: pilots that are started so follow it instead")
+
+
+def _note_odd(there: PoolSettings) -> None:
+    """Say what in the settings does not hold."""
+    if there.unknown:
+        names = table.safe(", ".join(there.unknown))
+        note(f"not known to this version of PiCaS, and left as it is: {names}")
+    if there.problems:
+        note(table.safe(f"still not right: {told(there.problems)}"))
 
 
 def _show(url: str, there: PoolSettings, design: str | None, *, as_json: bool) -> None:

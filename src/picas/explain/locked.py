@@ -52,7 +52,7 @@ def _held(doc: Document, pilot: Mapping[str, Any], at: float, scene: Scene) -> s
     """A pilot that lives has it: does it run?"""
     heard = figures.number(pilot, "heartbeat")
     attempt = f"attempt {token.next_attempt(doc)}"
-    if doc["_id"] in (pilot.get("running") or ()):
+    if doc["_id"] in figures.running(pilot):
         text = f"It has been running on {pilot.get('hostname')} for {duration(scene.now - at)}, as "
         text += f"{attempt}."
     elif heard > at:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from picas import figures, needs, token, views
+from picas import figures, needs, token, units, views
 from picas.errors import InputError
 from picas.explain.scene import (
     NAMED,
@@ -117,13 +117,13 @@ def _queue(doc: Document, welcome: Sequence[Document], scene: Scene) -> Iterable
     """The pilots that could take it: are they free?"""
     fast = [pilot for pilot in welcome if scene.state(pilot) is not PilotState.SLOW]
     slots = sum(int(figures.number(pilot, "slots")) for pilot in fast)
-    busy = sum(_running(pilot) for pilot in fast)
+    busy = sum(len(figures.running(pilot)) for pilot in fast)
     asked = {str(pilot.get("view")) for pilot in welcome}
     queue = {view: number for view, number in scene.waiting.items() if view in asked}
     facts = {"pilots": len(welcome), "slots": slots, "busy": busy, "waiting": queue}
     all_ = max(queue.values(), default=0)
     among = f" It is one of {all_:,} that wait, in no order." if all_ > 1 else ""
-    is_free = any(_running(pilot) < figures.number(pilot, "slots") for pilot in fast)
+    is_free = any(len(figures.running(p)) < figures.number(p, "slots") for p in fast)
     if is_free:
         text = f"Nothing is in its way: a pilot may take it at any moment.{among}"
         yield Finding("free", text, facts)
@@ -160,18 +160,13 @@ def _holds(design: Design, doc: Document) -> bool:
 
 def _offer(pilot: Mapping[str, Any]) -> Offer:
     """What a pilot told that it has; nothing is known of what it did not tell."""
-    told = {n: int(pilot[n]) for n in needs.NEEDS if isinstance(pilot.get(n), int | float)}
-    return Offer(str(pilot.get("hostname")), **told)
+    told = {name: units.number(pilot.get(name)) for name in needs.NEEDS}
+    known = {name: int(number) for name, number in told.items() if number is not None}
+    return Offer(str(pilot.get("hostname")), **known)
 
 
 def _tells(pilot: Mapping[str, Any], names: Iterable[str]) -> bool:
-    return all(isinstance(pilot.get(name), int | float) for name in names)
-
-
-def _running(pilot: Mapping[str, Any]) -> int:
-    """Tokens in its slots at its last heartbeat."""
-    running = pilot.get("running")
-    return len(running) if isinstance(running, list) else 0
+    return all(units.number(pilot.get(name)) is not None for name in names)
 
 
 def _amount(name: str, number: int) -> str:

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from picas.pool.reap import PILOT_PREFIX
 from picas.token import Document, Holder
 from picas.version import __version__
 
-LATE_SECONDS = 5.0
-"""How soon a heartbeat that failed is tried again."""
+LOOK_SECONDS = 5.0
+"""How often it is looked if a heartbeat is due; one that failed is tried again as soon."""
 
 HANG_SECONDS = 10.0
 """How long a heartbeat may hang; less than the grace that pilots have after an outage."""
@@ -85,6 +86,7 @@ class PilotDocument:
         self._heartbeat = heartbeat
         self._live = live
         self._ended = False
+        self._beaten = time.monotonic()
         self._late = False  # the latest heartbeat did not reach the pool
         self._wake = threading.Event()
         now = round(pool.now(), 3)
@@ -118,25 +120,30 @@ class PilotDocument:
         self._ended = True
         self._wake.set()
         if write:
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=HANG_SECONDS / 2)
             self._doc |= {"state": "ended", "ended": round(self._pool.now(), 3), "reason": reason}
             self._try_save()
 
     def _beat(self) -> None:
         while True:
-            # After a failure sooner: a pool that is back should know at once that we live.
-            wait = min(self._heartbeat / 2, LATE_SECONDS) if self._late else self._heartbeat
-            if self._wake.wait(wait):
-                self._wake.clear()
+            self._wake.wait(min(LOOK_SECONDS, self._heartbeat / 2))
+            self._wake.clear()
             if self._ended:
                 return
-            self._late = not self._try_save()
+            if self._late or self._is_due():
+                self._late = not self._try_save()
+
+    def _is_due(self) -> bool:
+        """Tell whether it is time, by whichever clock is ahead: the pool's may have been set."""
+        by_pool = abs(self._pool.now() - float(self._doc["heartbeat"]))
+        return max(by_pool, time.monotonic() - self._beaten) >= self._heartbeat
 
     def _try_save(self) -> bool:
         try:
             self._save()
-        except PoolError as error:
-            log.debug("the pilot's document was not written: %s", error)
+        except Exception as error:  # noqa: BLE001 - without heartbeats the pilot loses all it runs
+            level = logging.DEBUG if isinstance(error, PoolError) else logging.WARNING
+            log.log(level, "the pilot's document was not written: %s", error)
             return False
         return True
 
@@ -145,3 +152,4 @@ class PilotDocument:
         # One that hangs must not keep the next from being sent.
         with self._pool.within(min(self._heartbeat / 2, HANG_SECONDS)):
             self._doc = self._pool.save_pilot(beat, look_first=self._late)
+        self._beaten = time.monotonic()

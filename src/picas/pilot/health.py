@@ -67,7 +67,7 @@ class Health:
     @property
     def note(self) -> str:
         """What a person should know; empty while all is well."""
-        if not self.is_slow:
+        if not (self.is_slow or self.is_broken):
             return ""
         return (
             f"{self._failed} different tokens failed one after another as soon as they started, "

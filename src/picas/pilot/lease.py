@@ -34,9 +34,9 @@ class LeaseTimes:
         lease = _seconds(environ, "PICAS_LEASE") or settings.lease or LEASE_SECONDS
         heartbeat = _seconds(environ, "PICAS_HEARTBEAT") or settings.heartbeat
         heartbeat = heartbeat or min(HEARTBEAT_SECONDS, lease / 5)
-        if heartbeat * 4 > lease:
+        if heartbeat * 5 > lease:
             raise ConfigError(
-                f"the heartbeat ({heartbeat:g} s) is more than a quarter of the lease time "
+                f"the heartbeat ({heartbeat:g} s) is more than a fifth of the lease time "
                 f"({lease:g} s): a pilot could lose its tokens to a few that are late; "
                 "see PICAS_LEASE, PICAS_HEARTBEAT and 'picas settings'"
             )

@@ -12,6 +12,7 @@ from typing import Any
 from picas import needs, views
 from picas.errors import (
     Forbidden,
+    InputError,
     PoolError,
     PoolUnreachable,
     ServerError,
@@ -30,6 +31,7 @@ from picas.pilot.spool import Spool
 from picas.pilot.stop import StopCriteria
 from picas.pilot.watch import WorkWatcher
 from picas.pool import Pool
+from picas.pool.reap import PILOT_PREFIX
 from picas.retry import Policies
 from picas.token import Document, Holder, Outcome
 
@@ -74,6 +76,7 @@ class Pilot:
     Raises:
         PoolError: The pool's settings could not be read.
         ConfigError: They cannot be used.
+        InputError: The holder's id is not that of a pilot.
     """
 
     def __init__(
@@ -91,6 +94,11 @@ class Pilot:
         spool: Path | None = None,
     ) -> None:
         self.holder = holder or new_holder()
+        if not self.holder.pilot.startswith(PILOT_PREFIX):
+            # Else nobody would find its heartbeat, and others would take its tokens.
+            raise InputError(
+                f"the pilot {self.holder.pilot!r}: its id begins with {PILOT_PREFIX!r}"
+            )
         self.summary = Summary()
         self._pool = pool
         self._runner = runner
@@ -191,8 +199,8 @@ class Pilot:
 
     def _loop(self) -> None:
         while True:
-            if self._recorder.pending and self._outage.over():
-                self._record()
+            if self._outage.over():
+                self._record_or_ask()
             why = self._why_stop()
             if why is not None:
                 self._say_stop(why)
@@ -231,7 +239,7 @@ class Pilot:
             if reaped.suspects and thorough:
                 # Once: a pool that is in and out of reach must not keep a pilot for ever.
                 now = self._pool.now()
-                self._watch_until = self._watch_until or now + self._reaper.grace
+                self._watch_until = self._watch_until or now + self._reaper.telling
                 if self._watch_until > now:
                     self._due = min(self._due, self._watch_until)
 
@@ -303,8 +311,9 @@ class Pilot:
 
     def _collect(self) -> None:
         """Wait for something to happen; gather results that end close together."""
-        pause = self._health.pause or TICK_SECONDS
-        wait = min(TICK_SECONDS, pause, self._outage.wait, max(0.01, self._reaper.wait))
+        wait = min(TICK_SECONDS, self._health.pause or TICK_SECONDS, self._outage.wait)
+        if self._stopping is None and not self._outage.lasted():
+            wait = min(wait, max(0.01, self._reaper.wait))
         deadline = time.monotonic() + wait
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -366,6 +375,14 @@ class Pilot:
             self._document.contact()
         finally:
             self._asked = None
+
+    def _record_or_ask(self) -> None:
+        """Settle what there is; in an outage without anything to settle, see if it is over."""
+        if self._recorder.pending:
+            self._record()
+        elif self._outage.lasted():
+            with self._asking():
+                self._pool.changes(None, timeout=0)
 
     def _record(self) -> None:
         """Settle results, and release what was broken off."""

@@ -8,7 +8,7 @@ from picas.errors import ViewMissing
 from picas.pool import Pool, Reaped
 from picas.pool.reap import grace, pause
 
-LOOKS = 4
+SHARE = 4
 """Looks of one pilot within the lease time, while there are few pilots."""
 
 CROWD = 8
@@ -16,6 +16,9 @@ CROWD = 8
 
 THOROUGH = 0.25
 """Share of the looks that also find pilots without a document."""
+
+TIDY = 0.02
+"""Share of the looks that also delete the documents of pilots that ended long ago."""
 
 log = logging.getLogger("picas.pilot")
 
@@ -40,7 +43,7 @@ class Reaper:
         return max(0.0, self._at - time.monotonic())
 
     @property
-    def grace(self) -> float:
+    def telling(self) -> float:
         """Seconds until it can be told if a pilot that is suspected now is gone."""
         return 2 * grace(self._lease) + 2 * pause(self._lease)
 
@@ -57,7 +60,8 @@ class Reaper:
         """
         thorough = thorough or random.random() < THOROUGH
         try:
-            reaped = self._pool.reap(self._lease, thorough=thorough)
+            tidy = random.random() < TIDY
+            reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy)
         except ViewMissing as error:
             # The pilot's own work does not need that view: no reason to end.
             log.warning("tokens of pilots that are gone cannot be looked for: %s", error)
@@ -76,5 +80,5 @@ class Reaper:
 
     def _plan(self, living: int) -> None:
         """Choose the time of the next look: at random, so that pilots do not look in step."""
-        mean = self._lease / LOOKS * max(1.0, living / CROWD)
+        mean = self._lease / SHARE * max(1.0, living / CROWD)
         self._at = time.monotonic() + mean * random.uniform(0.5, 1.5)

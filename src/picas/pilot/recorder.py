@@ -1,5 +1,6 @@
 """Records in the pool how tokens ended: results are settled, what was broken off is released."""
 
+import contextlib
 import logging
 import shlex
 from collections.abc import Callable
@@ -238,4 +239,5 @@ class Recorder:
 def _delete(ended: Ended) -> None:
     """Delete the files that are of no use once the token's end is recorded."""
     for path in ended.result.scratch:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the pool has the result, and that is what counts
+            path.unlink(missing_ok=True)

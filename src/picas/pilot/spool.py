@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from picas import token, wellformed
-from picas.errors import InputError
+from picas.errors import InputError, TaskError
 from picas.logs import Excerpt
 from picas.pilot.command import file_name
-from picas.pilot.entry import Entry, Files, encode, read
+from picas.pilot.entry import Entry, Files, encode, is_inside, read
 from picas.pilot.slots import Ended
 from picas.pool import Settlement
 
@@ -60,7 +60,7 @@ class Spool:
         """
         if settlement.lease in self:
             return ended
-        stored = _storable(settlement)
+        stored = _storable(settlement, self.folder.parent)
         scratch = () if stored.is_bare else ended.result.scratch
         self._open()
         folder = self._files(stored.lease)
@@ -176,7 +176,8 @@ class Spool:
         path = self.folder / _LOCK
         while True:
             # Not inherited by tasks: they may live on when their pilot was killed.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o666)
             if not _locked(descriptor, how):
                 os.close(descriptor)
                 return False
@@ -192,16 +193,25 @@ class Spool:
             self.tidy()
 
 
-def _storable(settlement: Settlement) -> Settlement:
-    """The result, in its bare form if the pool could not take its fields or files either."""
+def _storable(settlement: Settlement, logs: Path) -> Settlement:
+    """The result, in its bare form if the pool could not take its fields or files either.
+
+    What of a log elsewhere goes into the token is read now: an entry names logs beside it only.
+    """
     try:
         wellformed.check_fields(settlement.token["_id"], settlement.outcome.fields)
         for content in settlement.files.values():
             if isinstance(content, Path):
                 content.open("rb").close()
-    except (InputError, OSError, ValueError, RecursionError) as problem:
+        files = {
+            name: content.read_bytes()
+            if isinstance(content, Excerpt) and not is_inside(content.path, logs)
+            else content
+            for name, content in settlement.files.items()
+        }
+    except (InputError, TaskError, OSError, ValueError, RecursionError) as problem:
         return settlement.bare(str(problem))
-    return settlement
+    return replace(settlement, files=files)
 
 
 def _copied(files: Files, folder: Path) -> Files:

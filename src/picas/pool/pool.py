@@ -22,7 +22,7 @@ from picas.pool.base import Candidates, Changes, Store
 from picas.pool.claims import Doubts
 from picas.pool.files import send
 from picas.pool.push import Pushed, push
-from picas.pool.reap import PILOT_PREFIX, Census, Reaped, Touch, may_hold_tokens, reap
+from picas.pool.reap import PILOT_PREFIX, Census, Reaped, Touch, forget, may_hold_tokens, reap
 from picas.pool.settings import SETTINGS_ID, PoolSettings
 from picas.pool.settle import Settlement, Verdict, change_for
 from picas.pool.update import Change, Updated, change_all, update, write_one
@@ -260,7 +260,7 @@ class Pool:
 
         return change_all(self.store, ids, change)
 
-    def reap(self, lease: float, *, thorough: bool = False) -> Reaped:
+    def reap(self, lease: float, *, thorough: bool = False, tidy: bool = False) -> Reaped:
         """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
 
         A single look finds nobody gone: after an outage all pilots are silent. Where it names
@@ -270,15 +270,20 @@ class Pool:
             lease: Seconds without a heartbeat after which a pilot counts as gone.
             thorough: Look at the locked tokens even if every pilot seems well: for those of
                 pilots whose document is missing, or says that they hold none.
+            tidy: Delete the documents of pilots that ended a month ago.
         """
         try:
             begun = self.now()
-            pilots = self.pilots(past=thorough)
+            pilots = self.pilots(past=tidy)
             touch = self.touch.seconds(begun, self.now(), lease)
-            return reap(self.store, Census(pilots, begun, lease, touch), thorough=thorough)
+            reaped = reap(self.store, Census(pilots, begun, lease, touch), thorough=thorough)
+            if tidy:
+                forget(self.store, pilots, begun)
         except PoolError:
             self.touch.broke()
             raise
+        self._past_pilots -= set(reaped.suspects)
+        return reaped
 
     # --- looking -------------------------------------------------------------------------------
 
@@ -333,11 +338,11 @@ class Pool:
         ids = self.store.ids(PILOT_PREFIX, 100_000)
         found = self.store.read([i for i in ids if past or i not in self._past_pilots])
         docs = [doc for doc in found if doc is not None and doc.get("type") == "pilot"]
-        if past:
-            self._past_pilots.clear()
-            return docs
-        self._past_pilots |= {doc["_id"] for doc in docs if not may_hold_tokens(doc)}
-        return [doc for doc in docs if may_hold_tokens(doc)]
+        holders = [doc for doc in docs if may_hold_tokens(doc)]
+        # What is no pilot's document, though its id begins like one, is not read again either.
+        known = self._past_pilots if not past else set()
+        self._past_pilots = (known | set(ids)) - {doc["_id"] for doc in holders}
+        return docs if past else holders
 
     def save_pilot(self, doc: Document, *, look_first: bool = False) -> Document:
         """Write a pilot's own document over whatever is there; returns it with its revision.
@@ -348,10 +353,13 @@ class Pool:
         """
         if look_first and (there := self.store.read([doc["_id"]])[0]) is not None:
             doc = {**doc, "_rev": there["_rev"]}
-        (updated,) = update(
-            self.store,
-            [(doc, lambda now: {**doc, **({"_rev": now["_rev"]} if "_rev" in now else {})})],
-        )
+
+        def change(there: Document) -> Document | None:
+            if there.get("state") == "ended" != doc.get("state"):
+                return None  # a heartbeat that hung until after the last word
+            return {**doc, **({"_rev": there["_rev"]} if "_rev" in there else {})}
+
+        (updated,) = update(self.store, [(doc, change)])
         if updated.error is not None:
             raise updated.error
         return updated.doc or {name: value for name, value in doc.items() if name != "_rev"}
@@ -362,25 +370,34 @@ class Pool:
         Args:
             lenient: Pass over what cannot be read, instead of raising `ConfigError`.
         """
-        read = PoolSettings.readable if lenient else PoolSettings.from_document
-        return read(self.store.read([SETTINGS_ID])[0])
+        doc = self.store.read([SETTINGS_ID])[0]
+        if lenient:
+            return PoolSettings.readable(doc)
+        settings = PoolSettings.from_document(doc)
+        if settings.unknown:
+            log.warning(
+                "the settings of the pool have %s, which this version of PiCaS does not know and "
+                "passes over",
+                ", ".join(settings.unknown),
+            )
+        return settings
 
-    def change_settings(self, change: Callable[[PoolSettings], PoolSettings]) -> PoolSettings:
-        """Change the pool's settings; returns them as they are now.
+    def change_settings(self, change: Callable[[Document], Document]) -> PoolSettings:
+        """Change the pool's settings; returns what can be read of them as they are now.
 
-        What somebody wrote into their document that cannot be read is dropped.
+        Args:
+            change: Makes the new document from the one in the pool; all that it leaves alone stays.
         """
         for wait in delays(0.01, 1.0):
             there = self.store.read([SETTINGS_ID])[0]
-            settings = change(PoolSettings.readable(there))
-            doc = settings.document()
+            doc = change({"_id": SETTINGS_ID, "type": "settings", **(there or {})})
             try:
-                write_one(self.store, doc if there is None else {**doc, "_rev": there["_rev"]})
+                write_one(self.store, doc)
             except Conflict:
                 time.sleep(wait)
             else:
                 break
-        return settings
+        return PoolSettings.readable(doc)
 
     def designs(self) -> dict[str, Design]:
         """The designs (groups of views) of this pool, by name."""

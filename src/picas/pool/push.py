@@ -22,7 +22,7 @@ CHUNK_BYTES = 4_000_000
 # What a run writes into a token: left out when two documents are asked to be the same work.
 _RUN_FIELDS = {
     *(*token.CLASSIC_DEFAULTS, *JOB_ID_FIELDS, "pilot", "lease", "attempts"),
-    *("not_before", "avoid", "avoid_until", "memory", "tries_from"),
+    *("not_before", "avoid", "avoid_until", "memory", "tries_from", "lost_from"),
 }
 _WORK_FIELDS = {"type", "input"}
 

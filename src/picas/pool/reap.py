@@ -5,11 +5,12 @@ touch with the pool without a break for a while: after an outage of the pool all
 for long, and those that live must have the time to say so.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from picas import token
+from picas import token, units
 from picas.pool.base import Store
 from picas.pool.update import Change, update
 from picas.token import Document, State
@@ -23,10 +24,7 @@ PILOT_PREFIX = "pilot_"
 KEPT = 30 * 86400.0
 """Seconds for which the document of a pilot that ended is kept."""
 
-LONGEST_GRACE = 30.0
-"""Seconds after which a pilot that met an outage has said that it lives: it tries every few."""
-
-LOOKS = 4
+LOOKS = 6
 """Looks within the grace time."""
 
 LEAST_GAP = 2.0
@@ -54,8 +52,8 @@ class Reaped:
 
 
 def grace(lease: float) -> float:
-    """Seconds that pilots have after an outage to say that they live."""
-    return min(LONGEST_GRACE, lease / 4)
+    """Seconds in which every pilot that lives has said so: more than a heartbeat."""
+    return lease / 4
 
 
 def pause(lease: float) -> float:
@@ -72,10 +70,10 @@ class Touch:
     def seconds(self, begun: float, ended: float, lease: float) -> float:
         """How long when a look began, that has now ended; a gap of two pauses breaks the touch.
 
-        It counts from the end of the first look to the beginning of this one, which may be slow:
-        what was read may be as old as that.
+        It counts from the end of the first look to the beginning of this one: a look may be slow,
+        and what it read as old as that.
         """
-        if not 0 <= ended - self._last <= max(LEAST_GAP, 2 * pause(lease)):
+        if not 0 <= begun - self._last <= max(LEAST_GAP, 2 * pause(lease)):
             self._since = ended
         self._last = ended
         return max(0.0, begun - self._since)
@@ -106,11 +104,14 @@ class Census:
         """Those that may hold tokens, by id."""
         return {doc["_id"]: doc for doc in self.documents if may_hold_tokens(doc)}
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether this process has watched for long enough to tell who is gone."""
+        return self.touch >= grace(self.lease)
+
     def gone(self) -> set[str]:
         """The pilots that are gone."""
-        if self.touch < grace(self.lease):
-            return set()
-        return self._silent_for(self.lease)
+        return self._silent_for(self.lease) if self.can_tell else set()
 
     def suspects(self) -> set[str]:
         """The pilots that are silent, or almost, and not known to be gone."""
@@ -127,11 +128,15 @@ class Census:
 
     def is_silent(self, pilot: Mapping[str, Any]) -> bool:
         """Tell whether a pilot was not heard of for the lease time."""
-        return self.now - _heartbeat(pilot) >= self.lease
+        return self._silence(pilot) >= self.lease
 
     def _silent_for(self, seconds: float) -> set[str]:
-        pilots = self.pilots.items()
-        return {name for name, pilot in pilots if self.now - _heartbeat(pilot) >= seconds}
+        return {name for name, pilot in self.pilots.items() if self._silence(pilot) >= seconds}
+
+    def _silence(self, pilot: Mapping[str, Any]) -> float:
+        """Seconds since a pilot was heard of; a heartbeat far in the future is none."""
+        silence = self.now - _heartbeat(pilot)
+        return silence if silence > -self.lease else math.inf
 
 
 def reap(store: Store, census: Census, *, thorough: bool) -> Reaped:
@@ -140,17 +145,21 @@ def reap(store: Store, census: Census, *, thorough: bool) -> Reaped:
     gone, suspects = census.gone(), census.suspects()
     tokens = errors = 0
     if gone or thorough:
-        locked = [doc for doc in store.find(LOCKED_VIEW) if doc.get("lease")]
+        hale = pilots.keys() - gone - suspects
+        locked = [
+            doc
+            for doc in store.find(LOCKED_VIEW)
+            if doc.get("lease") and str(doc.get("pilot")) not in hale
+        ]
         strangers = census.strangers(locked)
         # Only ids of ours are made into documents: somebody may have written anything there.
         named = {name for name in strangers if name.startswith(PILOT_PREFIX)}
         suspects |= _note_strangers(store, sorted(named), census)
         suspects &= {str(doc.get("pilot")) for doc in locked}
-        lost = gone | (strangers - named)
-        mine = [doc for doc in locked if doc.get("pilot") in lost]
+        lost = gone | (strangers - named if census.can_tell else set())
+        mine = [doc for doc in locked if str(doc.get("pilot")) in lost]
         tokens, errors = _give_back(store, mine, now)
     update(store, [(pilots[name], _bury(pilots[name])) for name in gone])
-    _forget(store, census.documents, now)
     return Reaped(tuple(sorted(gone)), tokens, errors, tuple(sorted(suspects)), census.living())
 
 
@@ -183,7 +192,7 @@ def _note_strangers(store: Store, names: Sequence[str], census: Census) -> set[s
     return {doc["_id"] for doc in silent}
 
 
-def _forget(store: Store, pilots: Iterable[Document], now: float) -> None:
+def forget(store: Store, pilots: Iterable[Document], now: float) -> None:
     """Delete the documents of pilots that ended long ago."""
     old = [doc for doc in pilots if not may_hold_tokens(doc) and _heartbeat(doc) + KEPT < now]
     if old:
@@ -203,5 +212,4 @@ def may_hold_tokens(pilot: Mapping[str, Any]) -> bool:
 
 def _heartbeat(pilot: Mapping[str, Any]) -> float:
     """Epoch second at which the pilot was last heard of."""
-    heard = pilot.get("heartbeat")
-    return float(heard) if isinstance(heard, int | float) else 0.0
+    return units.number(pilot.get("heartbeat")) or 0.0

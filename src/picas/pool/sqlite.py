@@ -101,6 +101,8 @@ class SqliteStore(Store):
         self._local = threading.local()
         self._closings = 0
         self._designs: dict[str, tuple[str, Design]] = {}
+        # Up to where in each view tokens are not for this pilot: not looked at by every claim.
+        self._unfit: dict[str, str] = {}
 
     # --- the file ------------------------------------------------------------------------------
 
@@ -175,9 +177,10 @@ class SqliteStore(Store):
         layout = _format(db)
         if layout != FORMAT:
             self.close()
+            age = "a later version: upgrade PiCaS" if layout > FORMAT else "an earlier version"
             raise Unsupported(
-                f"{self.path} is not a pool that this version reads (layout {layout}, "
-                f"expected {FORMAT}); choose another file"
+                f"{self.path} was made by {age} (layout {layout}, this one reads {FORMAT}); "
+                "what made it can 'picas export' its tokens, or choose another file"
             )
 
     @contextmanager
@@ -286,27 +289,40 @@ class SqliteStore(Store):
 
     def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
         where, now = f"state = 'todo' AND {self._sql(view)}", self.now()
-        docs: list[Document] = []
-        passed_over: list[float] = []
         with _errors(self.path):
-            rows = self._db.execute(
-                "SELECT id, rev, body FROM documents "
-                f"WHERE {where} AND not_before <= ? ORDER BY id",
-                (now,),
-            )
-            for doc in map(_document, rows):
-                if (at := ready_at(doc)) > now:
-                    passed_over.append(at)
-                    continue
-                docs.append(doc)
-                if len(docs) >= limit:
-                    break
+            if behind := self._unfit.get(view):
+                docs, _ = self._ready(where, now, behind, limit, ready_at)
+                if docs:
+                    return Candidates(docs)
+            docs, passed_over = self._ready(where, now, "", limit, ready_at)
             if docs:
+                self._unfit[view] = passed_over[-1][0] if passed_over else ""
                 return Candidates(docs)
             (due,) = self._db.execute(
                 f"SELECT min(not_before) FROM documents WHERE {where} AND not_before > ?", (now,)
             ).fetchone()
-        return Candidates.later(passed_over if due is None else [*passed_over, due])
+        moments = [at for _, at in passed_over]
+        return Candidates.later(moments if due is None else [*moments, due])
+
+    def _ready(
+        self, where: str, now: float, behind: str, limit: int, ready_at: ReadyAt
+    ) -> tuple[list[Document], list[tuple[str, float]]]:
+        """Tokens behind an id that are ready; and those before the first of them that are not."""
+        docs: list[Document] = []
+        passed_over: list[tuple[str, float]] = []
+        rows = self._db.execute(
+            "SELECT id, rev, body FROM documents "
+            f"WHERE {where} AND not_before <= ? AND id > ? ORDER BY id",
+            (now, behind),
+        )
+        for doc in map(_document, rows):
+            if (at := ready_at(doc)) <= now:
+                docs.append(doc)
+                if len(docs) >= limit:
+                    break
+            elif not docs:
+                passed_over.append((doc["_id"], at))
+        return docs, passed_over
 
     def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
         where = self._sql(view)

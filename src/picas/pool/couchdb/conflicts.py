@@ -54,7 +54,7 @@ def standing(leaves: Iterable[Document]) -> Document | None:
     live = [doc for doc in leaves if not doc.get("_deleted")]
     if not _are_tokens(live):
         return max(live, key=_couchdb_order)
-    past = {entry.get("lease") for doc in live for entry in token.attempts(doc)}
+    past = {lease for doc in live for lease, _ in _attempts(doc)}
     return max(live, key=lambda doc: (_advance(doc, past), *_couchdb_order(doc)), default=None)
 
 
@@ -104,10 +104,17 @@ def _are_tokens(leaves: Sequence[Document]) -> bool:
     return all(doc.get("type") == "token" for doc in leaves)
 
 
-def _advance(doc: Document, past: Collection[Any]) -> int:
+def _attempts(doc: Document) -> list[tuple[str, dict[str, Any]]]:
+    """The history with its leases; an entry whose lease is no text is nobody's result."""
+    entries = ((entry.get("lease"), entry) for entry in token.attempts(doc))
+    return [(lease, entry) for lease, entry in entries if isinstance(lease, str)]
+
+
+def _advance(doc: Document, past: Collection[str]) -> int:
     """How far a token is, where these leases have ended."""
     state = token.state(doc)
-    if state is State.LOCKED and doc.get("lease") in past:
+    lease = doc.get("lease")
+    if state is State.LOCKED and isinstance(lease, str) and lease in past:
         return -1
     return 0 if state is None else _ADVANCE.get(state, 0)
 
@@ -121,12 +128,12 @@ def _couchdb_order(doc: Document) -> tuple[int, str]:
 def _merged(best: Document, losers: Iterable[Document]) -> Document | None:
     """The standing revision with the losers' results in its history, marked as dropped."""
     history = token.attempts(best)
-    known = {entry.get("lease") for entry in history}
-    dropped: dict[Any, dict[str, Any]] = {}
+    known = {lease for lease, _ in _attempts(best)}
+    dropped: dict[str, dict[str, Any]] = {}
     for doc in losers:
-        for entry in token.attempts(doc):
-            if "exit_code" in entry and entry.get("lease") not in known:
-                dropped[entry.get("lease")] = entry
+        for lease, entry in _attempts(doc):
+            if "exit_code" in entry and lease not in known:
+                dropped[lease] = entry
     if not dropped:
         return None
     what = "result" if token.state(best) in _SETTLED else "revision"
@@ -134,6 +141,6 @@ def _merged(best: Document, losers: Iterable[Document]) -> Document | None:
         # Without its exit code it counts as broken off: it has no logs, and it was not recorded.
         {name: value for name, value in entry.items() if name != "exit_code"}
         | {"reason": f"{entry.get('reason', '')}; dropped: another {what} stands"}
-        for _, entry in sorted(dropped.items(), key=lambda item: str(item[0]))
+        for _, entry in sorted(dropped.items())
     ]
     return {**best, "attempts": [*history, *notes][-token.MAX_ATTEMPTS :]}

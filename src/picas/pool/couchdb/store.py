@@ -43,6 +43,9 @@ SPREAD = 5_000
 
 Row = dict[str, Any]
 
+_LISTS = ("results", "rows")
+"""Keys of answers under which there are lists of objects."""
+
 _LAST = "\U0010ffff"
 """Sorts behind every other character: ``_all_docs`` goes by bytes."""
 
@@ -101,7 +104,8 @@ class CouchStore(Store):
         return True
 
     def version(self) -> str:
-        answer = self._session.json("asking for the version", "GET", "/")
+        operation = "asking for the version"
+        answer = self._checked(operation, self._session.json(operation, "GET", "/"), "couchdb")
         return f"CouchDB {answer.get('version', '(unknown)')}"
 
     def now(self) -> float:
@@ -114,7 +118,7 @@ class CouchStore(Store):
     def _copies(self) -> int:
         """How many nodes of a cluster keep a copy of each document; asked once."""
         if self._known_copies is None:
-            info = self._ask("looking at the database", "GET", "")
+            info = self._ask("looking at the database", "GET", "", "db_name")
             self._known_copies = int(info.get("cluster", {}).get("n", 1))
         return self._known_copies
 
@@ -127,10 +131,24 @@ class CouchStore(Store):
     def close(self) -> None:
         self._session.close()
 
-    def _ask(self, operation: str, method: str, path: str, **more: Any) -> Any:
-        """A request about this database."""
+    def _ask(self, operation: str, method: str, path: str, *has: str, **more: Any) -> Any:
+        """A request about this database; `has` are the keys of its answer that are needed."""
         with self._in_database():
-            return self._session.json(operation, method, self._path + path, **more)
+            answer = self._session.json(operation, method, self._path + path, **more)
+        return self._checked(operation, answer, *has)
+
+    def _checked(self, operation: str, answer: Any, *has: str) -> Any:
+        """An answer that has these keys, and lists of objects where CouchDB has lists of them."""
+        lists = (answer.get(key, []) for key in _LISTS) if isinstance(answer, dict) else (answer,)
+        if not all(map(_are_objects, lists)) or any(key not in answer for key in has):
+            raise self._strange(operation)
+        return answer
+
+    def _strange(self, operation: str) -> ServerError:
+        return ServerError(
+            f"{operation}: {self._session.base} answers, but not as a CouchDB does; "
+            "check the pool's URL"
+        )
 
     @contextmanager
     def _in_database(self) -> Iterator[None]:
@@ -169,10 +187,14 @@ class CouchStore(Store):
         found: list[list[Document]] = []
         for start in range(0, len(ids), READ_DOCUMENTS):
             wanted = {"docs": [{"id": doc_id} for doc_id in ids[start : start + READ_DOCUMENTS]]}
+            operation = "reading documents"
             answer = self._ask(
-                "reading documents", "POST", "/_bulk_get", query=query, body=wanted, read=True
+                operation, "POST", "/_bulk_get", "results", query=query, body=wanted, read=True
             )
-            found += [_found(result["docs"]) for result in answer["results"]]
+            docs = [row.get("docs") for row in answer["results"]]
+            if len(docs) != len(wanted["docs"]) or not all(map(_are_objects, docs)):
+                raise self._strange(operation)
+            found += [_found(revisions) for revisions in docs]
         return found
 
     def write(self, docs: Sequence[Document]) -> list[Written]:
@@ -192,8 +214,9 @@ class CouchStore(Store):
 
     def _write(self, docs: Sequence[Document], encoded: list[bytes]) -> list[Written]:
         body = b'{"docs":[' + b",".join(encoded) + b"]}"
+        operation = f"writing {len(docs)} documents"
         try:
-            answer = self._ask(f"writing {len(docs)} documents", "POST", "/_bulk_docs", body=body)
+            answer = self._ask(operation, "POST", "/_bulk_docs", body=body)
         except (TooLarge, Refused, Conflict) as error:
             # One document spoils a request, of which nothing is written: find out which. (It is
             # too large, or keeps an attachment that is gone, which CouchDB answers with 412.)
@@ -203,6 +226,8 @@ class CouchStore(Store):
             return self._write(docs[:half], encoded[:half]) + self._write(
                 docs[half:], encoded[half:]
             )
+        if not isinstance(answer, list) or len(answer) != len(docs):
+            raise self._strange(operation)
         return [self._written(doc, row) for doc, row in zip(docs, answer, strict=True)]
 
     def _written(self, doc: Document, row: dict[str, Any]) -> Written:
@@ -226,7 +251,7 @@ class CouchStore(Store):
 
     def ids(self, prefix: str, limit: int) -> list[str]:
         query = {"startkey": _json(prefix), "endkey": _json(prefix + _LAST), "limit": limit}
-        answer = self._ask("looking up ids", "GET", "/_all_docs", query=query)
+        answer = self._ask("looking up ids", "GET", "/_all_docs", "rows", query=query)
         return [row["id"] for row in answer["rows"]]
 
     # --- views ---------------------------------------------------------------------------------
@@ -308,7 +333,7 @@ class CouchStore(Store):
             "endkey": _json("_design0"),
             "include_docs": "true",
         }
-        answer = self._ask("reading the designs", "GET", "/_all_docs", query=query)
+        answer = self._ask("reading the designs", "GET", "/_all_docs", "rows", query=query)
         return {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
 
     def _rows(self, view: str, query: dict[str, object], *, reduce: bool = False) -> Any:
@@ -316,7 +341,7 @@ class CouchStore(Store):
         path = f"/_design/{quote(name, safe='')}/_view/{quote(part, safe='')}"
         query = query if reduce else query | {"reduce": "false"}
         try:
-            return self._ask(f"reading the view {view}", "GET", path, query=query)
+            return self._ask(f"reading the view {view}", "GET", path, "rows", query=query)
         except PoolMissing:
             raise
         except NotFound as error:
@@ -343,15 +368,16 @@ class CouchStore(Store):
 
     def attach(self, doc_id: str, rev: str, name: str, file: Path) -> str:
         with file.open("rb") as stream, self._in_database():
+            operation = f"attaching {name!r} to {doc_id!r}"
             answer = self._session.upload(
-                f"attaching {name!r} to {doc_id!r}",
+                operation,
                 f"{self._path}/{_quoted(doc_id)}/{_segment(name)}",
                 stream,
                 file.stat().st_size,
                 content_type(name),
                 {"rev": rev},
             )
-        return str(answer["rev"])
+        return str(self._checked(operation, answer, "rev")["rev"])
 
     def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
         if since is None:
@@ -379,7 +405,8 @@ class CouchStore(Store):
             query = query | {"filter": "_selector"}
             more["body"] = {"selector": selector}
         verb = "POST" if selector is not None else "GET"
-        return self._ask("waiting for changes", verb, "/_changes", query=query, **more)
+        needed = ("last_seq", "results")
+        return self._ask("waiting for changes", verb, "/_changes", *needed, query=query, **more)
 
 
 def _json(value: object) -> str:
@@ -395,6 +422,10 @@ def _quoted(doc_id: str) -> str:
 def _segment(text: str) -> str:
     """A text as one segment of a path; dots alone would be taken for folders."""
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def _found(revisions: list[dict[str, Any]]) -> list[Document]:
