@@ -258,7 +258,7 @@ def test_a_token_that_is_claimed() -> None:
             {"state": "lost", "heartbeat": NOW - 400},
             "pilot-lost",
             ["but was given up: its last heartbeat was 7 min ago"],
-            30,
+            75,
         ),
     ],
 )
