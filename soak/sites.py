@@ -67,6 +67,8 @@ class SmallDisk:
         if keep_in is not None:
             shutil.copytree(self.folder, keep_in, dirs_exist_ok=True)
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 class Site(Protocol):
@@ -117,12 +119,16 @@ class SqliteSite:
             if self._disk is not None:
                 self._disk.fill()
             return True
+        if self._holder is not None:
+            return False
         writer = _start_writer(self.path, "hold" if kind == "lock_held" else "scribble")
-        if writer is None or kind == "lock_held":
+        if writer is None:
+            return False
+        if kind == "lock_held":
             self._holder = writer
         else:
             _kill(writer)
-        return writer is not None
+        return True
 
     def end(self, kind: str, more: float) -> None:  # noqa: ARG002 - there is one way only
         """End it."""

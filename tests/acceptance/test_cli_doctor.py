@@ -244,7 +244,7 @@ class _Old(BaseHTTPRequestHandler):
         answers = {
             "/": {"couchdb": "Welcome", "version": self.version},
             "/_session": {"ok": True, "userCtx": {"name": "me", "roles": []}},
-            "/runs": {"doc_count": 7, "cluster": {"n": 3}},
+            "/runs": {"db_name": "runs", "doc_count": 7, "cluster": {"n": 3}},
         }
         known = self.path in answers
         body = json.dumps(answers.get(self.path, {"error": "not_found", "reason": "?"})).encode()

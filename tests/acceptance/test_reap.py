@@ -59,7 +59,7 @@ def test_reap_command(pool_url: str, tmp_path: Path) -> None:
     killed_pilot(pool_url, folder)
     env = {"PICAS_POOL": pool_url}
     early = run_picas("reap", cwd=folder, env=env, check=0)
-    assert early.stdout == "gave back 0 tokens of pilots that are gone\n"
+    assert early.stdout.startswith("gave back 0 tokens of pilots that are gone; 1 pilot heard of")
     given_back = 0
     deadline = time.monotonic() + 20
     while given_back < 2 and time.monotonic() < deadline:

@@ -159,13 +159,13 @@ def test_back_off() -> None:
     settings = PoolSettings(retry={"tries": 3})
     doc = token.scrub(held(), NOW - 10, outcome(3), Again(delay=100))
     found = told(doc, scene(a_pilot(), settings=settings))
-    assert list(found) == ["waits"]
+    assert list(found) == ["waits", "history"]
     assert found["waits"].text == (
         "It waits until T+90 (in 90 s): attempt 1 ended with exit code 3; then comes try 2 of 3. "
         "'picas reset t' ends the wait."
     )
     assert found["waits"].facts == {"not_before": NOW + 90, "seconds": 90}
-    assert list(told(doc, scene())) == ["no-pilot", "waits"]
+    assert list(told(doc, scene())) == ["no-pilot", "waits", "history"]
 
 
 def test_a_wait_that_a_person_wrote() -> None:
@@ -178,11 +178,12 @@ def test_hosts_that_leave_it_to_others() -> None:
     """Whether a pilot on another host is at work is told."""
     doc = token.scrub(held(), NOW - 10, outcome(127), Again(avoid=100))
     found = told(doc, scene(a_pilot()))
-    assert list(found) == ["avoid", "hosts"]
+    assert list(found) == ["avoid", "hosts", "history"]
     assert found["avoid"].text == (
         "Until T+90 (in 90 s) it is left to other hosts than node1, where it failed."
     )
-    assert list(told(doc, scene(a_pilot(), a_pilot("pilot_b_1_0b")))) == ["free", "avoid"]
+    found = told(doc, scene(a_pilot(), a_pilot("pilot_b_1_0b")))
+    assert list(found) == ["free", "avoid", "history"]
 
 
 def test_busy_pilots() -> None:
@@ -387,7 +388,8 @@ def test_the_history_in_brief() -> None:
         doc = token.release({**doc, "lock": 5, "lease": "x"}, NOW, "released: SIGTERM")
     found = told(doc, scene(a_pilot()))["history"]
     assert found.text == (
-        "So far: 3 attempts, 1 failed and 2 released. What was released or lost cost no try."
+        "So far: 3 attempts, 1 failed and 2 released. The last failure: exit code 3. "
+        "What was released or lost cost no try."
     )
     assert found.facts == {"attempts": 3, "failed": 1, "lost": 0, "released": 2, "scrubs": 1}
 

@@ -4,6 +4,7 @@ import time
 
 import click
 
+from picas import figures
 from picas.cli.common import Report, counted, json_option, note, pool, pool_option
 from picas.cli.params import Duration
 from picas.pilot.lease import LeaseTimes
@@ -38,6 +39,9 @@ def reap_command(lease: float | None, as_json: bool, pool_url: str | None) -> No
         line += f"; {reaped.errors:,} closed as errors: lost too often running"
     if reaped.suspects:
         line += f"; {counted(len(reaped.suspects), 'pilot')} silent, but not for long enough"
+    elif not reaped.pilots and reaped.living:
+        heard = counted(reaped.living, "pilot")
+        line += f"; {heard} heard of within the lease time ({figures.duration(seconds)})"
     report.say(line, **facts, suspects=list(reaped.suspects))
     report.end()
 

@@ -7,7 +7,7 @@ from typing import Any
 from picas import figures, needs, token
 from picas.explain.scene import Finding, Scene, command, last_run, many, reason, together
 from picas.figures import duration
-from picas.token import Document, Outcome
+from picas.token import Document, Outcome, State
 
 _OUT_OF_MEMORY = "out of memory"
 _CODES = {
@@ -43,7 +43,7 @@ def done(doc: Document, scene: Scene) -> Finding:
 
 
 def history(doc: Document) -> list[Finding]:
-    """How often it ran, how that ended, and what of it cost a try; nothing of a single run."""
+    """How often it ran, how that ended, and what of it cost a try; not of a single, final run."""
     entries = token.attempts(doc)
     kinds = {
         "failed": sum(bool(entry.get("exit_code")) for entry in entries),
@@ -53,10 +53,14 @@ def history(doc: Document) -> list[Finding]:
     broken_off = sum(entry.get("exit_code") is None for entry in entries)
     kinds["released"] = broken_off - kinds["lost with its pilot"] - kinds["reset while it ran"]
     total = token.next_attempt(doc) - 1
-    if total < 2 and not broken_off:
+    to_run = token.state(doc) is State.TODO
+    if total < (1 if to_run else 2) and not broken_off:
         return []
     parts = [f"{number:,} {kind}" for kind, number in kinds.items() if number]
     text = f"So far: {many(total, 'attempt')}" + (f", {together(parts)}." if parts else ".")
+    last = last_run(doc)
+    if to_run and last and last.get("exit_code"):
+        text += f" The last failure: {last.get('reason')}."
     if broken_off:
         text += " What was released or lost cost no try."
     facts = {

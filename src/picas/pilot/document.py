@@ -72,6 +72,7 @@ class PilotDocument:
         facts: What stays the same: slots, view, …
         heartbeat: Seconds between two writes.
         live: Asked for what changes: counters, running tokens.
+        reached: Called when a heartbeat reached the pool after one that did not.
     """
 
     def __init__(
@@ -81,10 +82,13 @@ class PilotDocument:
         facts: dict[str, Any],
         heartbeat: float,
         live: Callable[[], dict[str, Any]],
+        reached: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._heartbeat = heartbeat
         self._live = live
+        self._reached = reached
+        self._early = True  # the first words came before the first token
         self._ended = False
         self._beaten = time.monotonic()
         self._late = False  # the latest heartbeat did not reach the pool
@@ -130,8 +134,11 @@ class PilotDocument:
             self._wake.clear()
             if self._ended:
                 return
-            if self._late or self._is_due():
-                self._late = not self._try_save()
+            if self._late or self._early or self._is_due():
+                was_late, self._late = self._late, not self._try_save()
+                self._early = False
+                if was_late and not self._late:
+                    self._reached()
 
     def _is_due(self) -> bool:
         """Tell whether it is time, by whichever clock is ahead: the pool's may have been set."""

@@ -5,7 +5,7 @@ import math
 import queue
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from picas.errors import (
     PoolUnreachable,
     ServerError,
     Unauthorized,
+    ViewMissing,
 )
 from picas.pilot.document import PilotDocument, new_holder
 from picas.pilot.health import Health
@@ -137,13 +138,20 @@ class Pilot:
         offered = {name: getattr(self._offer, name) for name in needs.NEEDS}
         facts = {"slots": slots, "view": view, **offered, **(about or {})}
         times = times or LeaseTimes.of(settings)
-        self._document = PilotDocument(pool, self.holder, facts, times.heartbeat, self._live)
+        self._document = PilotDocument(
+            pool, self.holder, facts, times.heartbeat, self._live, self._reached
+        )
         self._reaper = Reaper(pool, times.lease)
 
     @property
     def running(self) -> int:
         """Tokens that run now."""
         return len(self._slots.running_ids())
+
+    def _reached(self) -> None:
+        """The heartbeat reached the pool again: so may the rest."""
+        self._outage.ask_now()
+        self._events.put(None)
 
     def wake(self) -> None:
         """Look for work now; callable from any thread and from a signal handler."""
@@ -253,13 +261,24 @@ class Pilot:
         over = self._pool.passed_over
         parts = [f"no work left in {self._view}"]
         if over.unfit:
-            parts.append(f"{over.unfit:,} tokens need more than this pilot has")
+            tokens = "1 token needs" if over.unfit == 1 else f"{over.unfit:,} tokens need"
+            parts.append(f"{tokens} more than this pilot has")
         if over.due is not None:
             minutes = (over.due - self._pool.now()) / 60
             parts.append(f"a token waits for another {minutes:,.0f} min")
         if len(parts) > 1:
             parts[0] += " for now"
+        if locked := self._locked():
+            tokens = "1 token is" if locked == 1 else f"{locked:,} tokens are"
+            parts.append(f"{tokens} locked by other pilots (picas pilots)")
         return "; ".join(parts)
+
+    def _locked(self) -> int:
+        """How many tokens of the view others hold."""
+        locked = 0
+        with self._asking(), suppress(ViewMissing):
+            locked = self._pool.count(f"{views.split(self._view)[0]}/{views.LOCKED}")
+        return locked
 
     def _say_stop(self, why: str) -> None:
         """Acknowledge a signal, once, while tasks still run."""
@@ -339,7 +358,8 @@ class Pilot:
             self.summary.trouble = result.trouble
             self._stopping = self._stopping or f"this host cannot run tasks: {result.trouble}"
         elif not result.stopped:
-            self._pace.saw(result.outcome.wall)
+            if result.outcome.exit_code == 0:  # nothing is claimed ahead where all fails
+                self._pace.saw(result.outcome.wall)
             self._examine(ended)
 
     def _examine(self, ended: Ended) -> None:
@@ -352,6 +372,7 @@ class Pilot:
             self.summary.trouble = self.summary.trouble or self._health.note
             self._stopping = self._stopping or f"drained: {self._health.note}"
         elif self._health.is_slow and not was_slow:
+            self._returning += self._slots.take_back()
             log.warning(
                 "%s: slowing down; is it this host, or the command? (--drain-after 0 goes on)",
                 self._health.note,

@@ -33,6 +33,10 @@ class Outage:
             self._since = None
             self._waits = delays(0.5, 30.0)
 
+    def ask_now(self) -> None:
+        """Do not wait: somebody reached the pool."""
+        self._next = 0.0
+
     def over(self) -> bool:
         """Tell whether the pool may be asked (again)."""
         return self._since is None or time.monotonic() >= self._next
