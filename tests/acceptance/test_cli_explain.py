@@ -72,7 +72,7 @@ def test_a_token_that_waits_for_its_next_try(work: Work) -> None:
     work.picas("settings", "tries=3", "delay=1h", "longest_delay=2h", "elsewhere=7")
     work.push("exit 7")
     work.picas("run")
-    assert kinds(work) == ["no-pilot", "waits", "avoid"]
+    assert kinds(work) == ["no-pilot", "waits", "avoid", "history"]
     waits = findings(work)[1]
     assert "attempt 1 ended with exit code 7; then comes try 2 of 3" in waits["text"]
     assert 1000 < waits["seconds"] <= 5400
