@@ -77,7 +77,7 @@ def test_a_token_that_waits_for_its_next_try(work: Work) -> None:
     assert "attempt 1 ended with exit code 7; then comes try 2 of 3" in waits["text"]
     assert 1000 < waits["seconds"] <= 5400
     work.picas("reset", "t0", "--yes")
-    assert kinds(work) == ["no-pilot"]
+    assert kinds(work) == ["no-pilot", "history"]
 
 
 def test_a_token_that_runs_and_is_done(work: Work) -> None:
