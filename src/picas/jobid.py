@@ -33,6 +33,11 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {}
 
 
+def recorded_job(doc: Mapping[str, Any]) -> Any:
+    """The id of the batch job that a document names; None if it names none."""
+    return next((doc[name] for name in JOB_ID_FIELDS if name in doc), None)
+
+
 def add_job_id(doc: MutableMapping[str, Any]) -> None:
     """Write the batch job's id into a document, in place."""
     doc.update(batch_job())

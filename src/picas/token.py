@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from picas import javascript, units, wellformed
-from picas.jobid import JOB_ID_FIELDS
+from picas.jobid import JOB_ID_FIELDS, recorded_job
 
 Document = dict[str, Any]
 
@@ -349,7 +349,7 @@ def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
         "start": round(outcome.start, 3),
         "end": round(outcome.end, 3),
         "host": doc.get("hostname", ""),
-        "job": next((doc[name] for name in JOB_ID_FIELDS if name in doc), None),
+        "job": recorded_job(doc),
         "pilot": doc.get("pilot"),
         "lease": doc.get("lease"),
         "exit_code": outcome.exit_code,

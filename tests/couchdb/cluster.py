@@ -125,11 +125,10 @@ class Node(InstalledCouch):
 
     def _configure(self, home: Path) -> None:
         (home / "data").mkdir(exist_ok=True)
-        has_spidermonkey = (self.installed / "bin/couchjs").exists()
         text = LOCAL_INI.format(
             uuid=self.uuid,
             home=home,
-            engine="" if has_spidermonkey else "js_engine = quickjs",
+            engine=self._engine(),
             host=self.host,
             port=self.port,
             copies=NODES,

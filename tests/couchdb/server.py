@@ -225,12 +225,10 @@ class InstalledCouch(CouchServer):
             self.home = None
 
     def _configure(self, home: Path) -> None:
-        # Builds without SpiderMonkey bring no couchjs; QuickJS is then the engine they have.
-        has_spidermonkey = (self.installed / "bin/couchjs").exists()
         text = LOCAL_INI.format(
             uuid=self.uuid,
             home=home,
-            engine="" if has_spidermonkey else "js_engine = quickjs",
+            engine=self._engine(),
             port=self.port,
             lockout="enforce" if self.lockout else "off",
             password=self.password,
@@ -239,6 +237,12 @@ class InstalledCouch(CouchServer):
         (home / "local.ini").write_text(text)
         (home / "vm.args").write_text(VM_ARGS)
         (home / "couch.uri").unlink(missing_ok=True)
+
+    def _engine(self) -> str:
+        """The line that names the engine of views, where it is not the default."""
+        # Builds without SpiderMonkey bring no couchjs; QuickJS is then the engine they have.
+        has_spidermonkey = (self.installed / "bin/couchjs").exists()
+        return "" if has_spidermonkey else "js_engine = quickjs"
 
     def _launch(self, home: Path, output: IO[bytes]) -> "subprocess.Popen[bytes]":
         default = self.installed / "etc/default.ini"

@@ -12,7 +12,7 @@ from picas.cli import table
 from picas.cli.common import console, json_option, pool, pool_option, print_json
 from picas.cli.table import Column, value
 from picas.figures import PilotState
-from picas.jobid import JOB_ID_FIELDS
+from picas.jobid import recorded_job
 from picas.pilot.lease import LeaseTimes
 from picas.pool.reap import may_hold_tokens
 from picas.token import Document
@@ -106,7 +106,7 @@ def _row(doc: Document, state: PilotState, now: float) -> list[str | Text]:
         f"{failed:,.0f}",
         _since(doc, "heartbeat", now),
         value(doc.get("view")),
-        value(_job(doc)),
+        value(recorded_job(doc)),
         _since(doc, "started", now),
     ]
 
@@ -117,11 +117,6 @@ def _since(doc: Document, name: str, now: float) -> str:
     return figures.duration(now - moment) if moment else ""
 
 
-def _job(doc: Document) -> Any:
-    """The batch job it runs in, if it runs in one."""
-    return next((doc[name] for name in JOB_ID_FIELDS if name in doc), None)
-
-
 def _facts(doc: Document, state: PilotState, now: float) -> dict[str, Any]:
     """One pilot for a program."""
     heartbeat = figures.number(doc, "heartbeat")
@@ -130,7 +125,7 @@ def _facts(doc: Document, state: PilotState, now: float) -> dict[str, Any]:
         "name": figures.pilot_name(str(doc["_id"])),
         "state": state.value,
         **{name: doc.get(name) for name in _FACTS},
-        "job": _job(doc),
+        "job": recorded_job(doc),
         "running": figures.running(doc),
         **{name: int(figures.number(doc, name)) for name in _COUNTERS},
         **{name: doc.get(name) for name in _MOMENTS},

@@ -276,7 +276,8 @@ class Pool:
             begun = self.now()
             pilots = self.pilots(past=tidy)
             touch = self.touch.seconds(begun, self.now(), lease)
-            reaped = reap(self.store, Census(pilots, begun, lease, touch), thorough=thorough)
+            holders = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
+            reaped = reap(self.store, Census(holders, begun, lease, touch), thorough=thorough)
             if tidy:
                 forget(self.store, pilots, begun)
         except PoolError:

@@ -88,21 +88,16 @@ class Census:
     """The pilots of a pool at one moment.
 
     Attributes:
-        documents: Of the pilots.
+        pilots: Documents, by id, of those that may hold tokens.
         now: The pool's time when they were read, or earlier, in epoch seconds.
         lease: Seconds without a heartbeat after which a pilot counts as gone.
         touch: Seconds for which this process has been in touch with the pool.
     """
 
-    documents: Sequence[Document]
+    pilots: Mapping[str, Document]
     now: float
     lease: float
     touch: float
-
-    @property
-    def pilots(self) -> dict[str, Document]:
-        """Those that may hold tokens, by id."""
-        return {doc["_id"]: doc for doc in self.documents if may_hold_tokens(doc)}
 
     @property
     def can_tell(self) -> bool:
