@@ -5,6 +5,9 @@ a token can be in, and ``overview_total``, which counts them. A design may narro
 condition on the tokens' fields (see `picas.conditions`). The design ``Monitor`` has none: it is
 the one that classic clients use.
 
+On CouchDB a design has one more document, which only pilots read: the index of its free tokens, in
+which they look for work (see `picas.pool.couchdb.work`).
+
 The views' JavaScript compares loosely (``==``, ``parseInt``), as those of the classic ``Monitor``
 do, so that both select the same tokens; `picas.token.state` has the same rules.
 """
@@ -37,6 +40,8 @@ STANDARD_VIEWS = (*STATE_CONDITIONS, OVERVIEW)
 
 DEFAULT_DESIGN = "Monitor"
 _PREFIX = "_design/"
+_CLAIMS_PREFIX = "picas-claims-"
+_FREE = "free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,31 @@ class Design:
                 f"the design {self.name} is JavaScript that PiCaS did not make; "
                 "copy its document with a CouchDB tool"
             )
-        _check_name(self.name, self.name)
+        _check_design(self.name)
         return {
             "_id": f"{_PREFIX}{self.name}",
             "language": "javascript",
             "views": _compiled(self.where),
             "picas": {"where": None if self.where is None else self.where.text},
+        }
+
+    def claims(self) -> Document:
+        """The design document with the index in which pilots look for work, for CouchDB.
+
+        Its rows are keyed by the time until which the token waits (0: it does not) and by a hash of
+        its id; their values hold what the token needs, if anything. It is not brought up to date
+        in the background (``autoupdate``): those who read it do that.
+
+        Raises:
+            Unsupported: The design is raw.
+        """
+        also = "" if self.where is None else f" && ({self.where.javascript()})"
+        condition = f'doc.type == "token" && {STATE_CONDITIONS[TODO]}{also}'
+        return {
+            "_id": f"{_PREFIX}{_CLAIMS_PREFIX}{self.name}",
+            "language": "javascript",
+            "autoupdate": False,
+            "views": {_FREE: raw_view(_FREE_MAP % condition)},
         }
 
     @staticmethod
@@ -115,6 +139,28 @@ class Design:
         return selected if self.where is None else f"{selected} AND ({self.where.sql('body')})"
 
 
+# FNV-1a, 32 bits, by shifts: JavaScript's numbers have no room for the product. Source: G. Fowler,
+# L. C. Noll, K.-P. Vo, D. Eastlake, "The FNV Non-Cryptographic Hash Algorithm", IETF draft.
+_FREE_MAP = """\
+function (doc) {
+  if (%s) {
+    var names = ["cores", "memory", "gpus", "avoid", "avoid_until"];
+    var hash = 2166136261, needs = null;
+    for (var i = 0; i < doc._id.length; i++) {
+      hash ^= doc._id.charCodeAt(i);
+      hash = (hash + (hash << 1) + (hash << 4) + (hash << 7) + (hash << 8) + (hash << 24)) >>> 0;
+    }
+    for (var j = 0; j < names.length; j++) {
+      if (doc[names[j]] !== undefined) {
+        needs = needs || {};
+        needs[names[j]] = doc[names[j]];
+      }
+    }
+    var waits = typeof doc.not_before == "number" && doc.not_before > 0;
+    emit([waits ? doc.not_before : 0, hash], needs);
+  }
+}"""
+
 MONITOR = Design(DEFAULT_DESIGN)
 """The standard views of all tokens, the same that classic clients use."""
 
@@ -135,13 +181,23 @@ def split(view: str) -> tuple[str, str]:
     return parts
 
 
+def claim_index(design: str) -> str:
+    """The name of the view in which pilots look for the free tokens of a design."""
+    return f"{_CLAIMS_PREFIX}{design}/{_FREE}"
+
+
+def is_claim_index(design: str) -> bool:
+    """Tell whether a design is one that `Design.claims` made."""
+    return design.startswith(_CLAIMS_PREFIX)
+
+
 def raw_design(name: str, views: Mapping[str, Mapping[str, str]]) -> Document:
     """The design document of views in JavaScript, each as `raw_view` makes it.
 
     Raises:
         InputError: The design cannot have that name.
     """
-    _check_name(name, name)
+    _check_design(name)
     return {
         "_id": f"{_PREFIX}{name}",
         "language": "javascript",
@@ -172,6 +228,16 @@ def _check_name(part: str, whole: str) -> None:
     else:
         return
     raise InputError(f"{whole!r} cannot name a view: {why}; write it like Monitor/todo")
+
+
+def _check_design(name: str) -> None:
+    """Raise `InputError` if a new design cannot have that name."""
+    _check_name(name, name)
+    if is_claim_index(name):
+        raise InputError(
+            f"{name!r} cannot name views: PiCaS keeps names that start with {_CLAIMS_PREFIX!r} "
+            "for itself; choose another name"
+        )
 
 
 def _compiled(where: Condition | None) -> dict[str, dict[str, str]]:

@@ -23,7 +23,7 @@ from picas.pilot.document import PilotDocument, new_holder
 from picas.pilot.health import Health
 from picas.pilot.lease import LeaseTimes
 from picas.pilot.outage import Outage
-from picas.pilot.pace import Pace
+from picas.pilot.pace import AHEAD_SECONDS, Pace
 from picas.pilot.reaper import Reaper
 from picas.pilot.recorder import BATCH_TOKENS, Observer, Recorder, Summary
 from picas.pilot.runner import Result, Runner
@@ -31,7 +31,7 @@ from picas.pilot.slots import Ended, Slots
 from picas.pilot.spool import Spool
 from picas.pilot.stop import StopCriteria
 from picas.pilot.watch import WorkWatcher
-from picas.pool import Pool
+from picas.pool import Pool, Wish
 from picas.pool.reap import PILOT_PREFIX
 from picas.retry import Policies
 from picas.token import Document, Holder, Outcome
@@ -73,6 +73,7 @@ class Pilot:
         about: More facts for the pilot's document.
         spool: Folder for results that the pool does not take, made when it is needed; without one
             they are in memory only, and lost with the pilot.
+        claim_ahead: Seconds of work to hold ahead of the free slots; 0: none.
 
     Raises:
         PoolError: The pool's settings could not be read.
@@ -93,6 +94,7 @@ class Pilot:
         times: LeaseTimes | None = None,
         about: Mapping[str, Any] | None = None,
         spool: Path | None = None,
+        claim_ahead: float = AHEAD_SECONDS,
     ) -> None:
         self.holder = holder or new_holder()
         if not self.holder.pilot.startswith(PILOT_PREFIX):
@@ -120,7 +122,7 @@ class Pilot:
         )
         self._health = Health(self._criteria.drain_after)
         self._offer = needs.here(self.holder.host)
-        self._pace = Pace(slots)
+        self._pace = Pace(slots, claim_ahead)
         self._watcher = WorkWatcher(pool, self.wake)
         self._outage = Outage()
         # What may pass if it is waited for. Once the pool took our claims, being refused is no
@@ -207,29 +209,36 @@ class Pilot:
 
     def _loop(self) -> None:
         while True:
-            if self._outage.over():
-                self._record_or_ask()
             why = self._why_stop()
+            if self._outage.over():
+                # After an outage results go first: that they count must not hang on a claim.
+                if why is not None or self._outage.lasted():
+                    self._record_or_ask()
+                elif self._work():
+                    return
             if why is not None:
                 self._say_stop(why)
                 self._give_back(0.0)
                 if self._at_rest() or self._give_up():
                     self.summary.reason = why
                     return
-            elif self._outage.over():
-                self._give_back(0.0 if self._health.is_slow else UNSTARTED_SECONDS)
-                if self._look_for_work():
-                    return
-            self._collect()
+            if why is not None or self._why_stop() is None:
+                self._collect()
 
-    def _look_for_work(self) -> bool:
-        """Claim what there is, reap now and then; tells if there is nothing left to wait for."""
-        if self._health.pause:
-            return False
+    def _work(self) -> bool:
+        """Record and claim, reap now and then; tells if there is nothing left to wait for."""
+        self._give_back(0.0 if self._health.is_slow else UNSTARTED_SECONDS)
         if self._dry and self._pool.now() >= self._due:
             self._dry = False
-        if not self._dry or self._may_end():
-            self._claim()
+        want = 0 if self._dry else self._want()
+        if want > 0:
+            self._exchange(want)
+        elif self._recorder.pending:
+            self._record()
+        if self._health.pause:
+            return False
+        if want <= 0 and self._dry and self._may_end():
+            self._exchange(self._want())
         last_look = self._dry and self._may_end()
         if last_look or self._reaper.is_due:
             self._reap(thorough=last_look)
@@ -301,32 +310,42 @@ class Pilot:
                 self._stopping = f"the pool did not answer for {self._outage.lasted():.0f} s"
         return self._stopping
 
-    def _claim(self) -> None:
-        """Fill the slots; notes if the view has nothing left, until something wakes the pilot."""
-        want = self._pace.want(len(self._out))
+    def _want(self) -> int:
+        """How many tokens to claim now."""
+        held, pending = len(self._out), self._recorder.pending
+        want = 0 if self._health.pause else self._pace.want(held, settling=pending > 0)
         if self._health.is_slow:
-            want = min(want, 1 - len(self._out))
+            want = min(want, 1 - held)
         if self._criteria.max_tasks is not None:
-            in_hand = self.summary.counters.ran + len(self._out) + self._recorder.pending
-            want = min(want, self._criteria.max_tasks - in_hand)
-        if want <= 0:
-            return
-        claimed: list[Document] = []
+            want = min(want, self._criteria.max_tasks - self.summary.counters.ran - held - pending)
+        return want
+
+    def _exchange(self, want: int) -> None:
+        """Record results and fill the slots, by one write.
+
+        Notes if the view has nothing left, until something wakes the pilot.
+        """
+        wish = Wish(self._view, want, self.holder, self._offer)
         with self._asking():
             self._dry = False
-            claimed = self._pool.claim(self._view, want, self.holder, self._offer)
-            if not claimed and not self._watcher.ready:
+            settled = self._recorder.pending > 0
+            found = self._recorder.settle(wish, self._claimed)
+            if not found and not self._watcher.ready:
                 self._watcher.mark()
-                claimed = self._pool.claim(self._view, want, self.holder, self._offer)
-            self._dry = not claimed
-            due = None if claimed else self._pool.passed_over.due
+                settled = True
+            if not found and settled:  # what was recorded may be todo again
+                found = self._recorder.settle(wish, self._claimed)
+            self._dry = not found
+            due = None if found else self._pool.passed_over.due
             self._due = math.inf if due is None else due
-        if claimed:
-            self._passing = (PoolUnreachable, ServerError, Unauthorized, Forbidden)
-            self._out |= {doc["lease"] for doc in claimed}
-            self._slots.put(claimed)
-        elif self._dry:
+        if self._dry:
             self._watcher.watch()
+
+    def _claimed(self, tokens: list[Document]) -> None:
+        """Hand claimed tokens to the slots."""
+        self._passing = (PoolUnreachable, ServerError, Unauthorized, Forbidden)
+        self._out |= {doc["lease"] for doc in tokens}
+        self._slots.put(tokens)
 
     def _collect(self) -> None:
         """Wait for something to happen; gather results that end close together."""
@@ -361,6 +380,8 @@ class Pilot:
             if result.outcome.exit_code == 0:  # nothing is claimed ahead where all fails
                 self._pace.saw(result.outcome.wall)
             self._examine(ended)
+            if self._criteria.stop_function is not None and self._criteria.stop_function():
+                self._stopping = self._stopping or "stop_function"
 
     def _examine(self, ended: Ended) -> None:
         """Slow down, and at last end, where tokens fail one after another."""
@@ -407,14 +428,9 @@ class Pilot:
 
     def _record(self) -> None:
         """Settle results, and release what was broken off."""
-        before = self.summary.counters.ran
         with self._asking():
             self._recorder.settle()
             self._recorder.release(self._stopping)
-        stop = self._criteria.stop_function
-        for _ in range(self.summary.counters.ran - before):
-            if stop is not None and stop():
-                self._stopping = self._stopping or "stop_function"
 
     def _give_back(self, older_than: float) -> None:
         """Release tokens that wait for a slot, and at the end those whose claim was in doubt."""

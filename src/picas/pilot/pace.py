@@ -15,10 +15,12 @@ class Pace:
 
     Args:
         slots: How many tokens run at once.
+        ahead: Seconds of work to hold ahead; 0: none.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, ahead: float = AHEAD_SECONDS) -> None:
         self._slots = slots
+        self._seconds = ahead
         self._mean: float | None = None
 
     def saw(self, wall: float) -> None:
@@ -30,9 +32,16 @@ class Pace:
         """Tokens worth holding beyond those that run."""
         if self._mean is None:
             return 0
-        return int(min(MOST_AHEAD, AHEAD_SECONDS * self._slots / max(self._mean, 1e-6)))
+        return int(min(MOST_AHEAD, self._seconds * self._slots / max(self._mean, 1e-6)))
 
-    def want(self, held: int) -> int:
-        """How many to claim now, with `held` tokens waiting or running; 0: enough is at hand."""
+    def want(self, held: int, *, settling: bool = False) -> int:
+        """How many to claim now; 0: enough is at hand.
+
+        Args:
+            held: Tokens waiting or running.
+            settling: Results are to be written anyway: a claim goes with them, the sooner the
+                better.
+        """
         full = self._slots + self.ahead
-        return full - held if held < self._slots + self.ahead // 2 else 0
+        enough = self._slots + self.ahead * (3 if settling else 2) // 4
+        return full - held if held < max(self._slots, enough) else 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from picas.pilot.document import Counters
 from picas.pilot.slots import Ended
 from picas.pilot.spool import Spool
-from picas.pool import Pool, Settlement, Verdict
+from picas.pool import Pool, Settlement, Verdict, Wish
 from picas.retry import Policies
 from picas.token import Document, Outcome
 
@@ -111,18 +111,33 @@ class Recorder:
         if self._spool is not None:
             self._spool.close()
 
-    def settle(self) -> None:
+    def settle(
+        self, wish: Wish | None = None, claimed: Callable[[list[Document]], None] | None = None
+    ) -> bool:
         """Record results, a batch at a time; after an error the rest is still there.
+
+        Args:
+            wish: Tokens to claim by the write of the first batch.
+            claimed: Given these tokens, before anything else can fail.
+
+        Returns:
+            Whether any were claimed.
 
         Raises:
             PoolError: The pool did not answer, or refused the request as a whole.
         """
-        while self._finished:
+        found = False
+        while self._finished or wish is not None:
             batch, settlements = self._next_batch()
-            verdicts = self._pool.settle(settlements)
+            verdicts, granted = self._pool.exchange(settlements, wish)
+            wish = None
+            if granted and claimed is not None:
+                claimed(granted)
+                found = True
             del self._finished[: len(batch)]
             for ended, settlement, verdict in zip(batch, settlements, verdicts, strict=True):
                 self._settled(ended, settlement, verdict)
+        return found
 
     def release(self, why: str | None = None) -> None:
         """Give back what was broken off, because of `why`; costs the tokens no retry.

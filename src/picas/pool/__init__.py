@@ -2,6 +2,7 @@
 
 from picas.pool.base import Candidates, Changes, Store, Written
 from picas.pool.connect import connect
+from picas.pool.exchange import Wish
 from picas.pool.pool import Pool
 from picas.pool.push import Pushed, PushState
 from picas.pool.reap import Reaped
@@ -19,6 +20,7 @@ __all__ = [
     "Settlement",
     "Store",
     "Verdict",
+    "Wish",
     "Written",
     "connect",
 ]

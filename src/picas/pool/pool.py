@@ -5,27 +5,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from picas import token, wellformed
+from picas import token
 from picas.backoff import delays
 from picas.errors import (
     Conflict,
-    InputError,
     PoolError,
-    Refused,
-    TaskError,
     TokenMissing,
-    TooLarge,
     ViewMissing,
 )
 from picas.needs import Offer
 from picas.pool.base import Candidates, Changes, Store
-from picas.pool.claims import Doubts
-from picas.pool.files import send
+from picas.pool.exchange import Exchange, Wish
 from picas.pool.push import Pushed, push
 from picas.pool.reap import PILOT_PREFIX, Census, Reaped, Touch, forget, may_hold_tokens, reap
 from picas.pool.settings import SETTINGS_ID, PoolSettings
-from picas.pool.settle import Settlement, Verdict, change_for
-from picas.pool.update import Change, Updated, change_all, update, write_one
+from picas.pool.settle import Settlement, Verdict
+from picas.pool.update import Change, change_all, update, write_one
 from picas.token import Document, Holder, State
 from picas.views import Design, raw_design
 
@@ -40,12 +35,10 @@ class Pool:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._doubts = Doubts(store)
+        self._exchange = Exchange(store)
         self._past_pilots: set[str] = set()
         self.touch = Touch()
         """Since when this process is in touch with the pool; for who notices that it is not."""
-        self.passed_over = Candidates()
-        """What the latest claim that came back empty passed over."""
 
     @property
     def url(self) -> str:
@@ -98,6 +91,28 @@ class Pool:
 
     # --- the life of a token -------------------------------------------------------------------
 
+    def exchange(
+        self, settlements: Sequence[Settlement], wish: Wish | None
+    ) -> tuple[list[Verdict], list[Document]]:
+        """Record what ended and claim what comes next, both by one write; see `settle`, `claim`.
+
+        Where the claim fails, results may have been recorded all the same: settle them again.
+
+        Args:
+            settlements: Results to record.
+            wish: What to claim; None for nothing.
+
+        Returns:
+            One verdict a result, in order, and the locked tokens.
+
+        Raises:
+            PoolUnreachable: No answer: some may have been recorded. What was granted comes with
+                the next claim.
+            ViewMissing: There is no such view.
+            Forbidden: This user may not claim.
+        """
+        return self._exchange.make(settlements, wish)
+
     def claim(
         self, view: str, limit: int, holder: Holder, offer: Offer | None = None
     ) -> list[Document]:
@@ -121,49 +136,21 @@ class Pool:
             ViewMissing: There is no such view.
             Forbidden: This user may read the view, but not claim.
         """
-        granted = self.recover_claims()
-        ready_at = (offer or Offer(holder.host)).ready_at
-        waits = delays(0.01, 1.0)
-        while not granted:
-            with self.store.exclusive():
-                found = self.store.candidates(view, limit, ready_at)
-                if not found.docs:
-                    self.passed_over = found
-                    return []
-                now = self.store.now()
-                granted = self._write_claims(
-                    [token.claim(doc, now, holder, token.new_lease()) for doc in found.docs]
-                )
-            if not granted:
-                time.sleep(next(waits))
-        return granted
+        return self.exchange((), Wish(view, limit, holder, offer))[1]
 
-    def _write_claims(self, wanted: list[Document]) -> list[Document]:
-        sure = self.store.sure
-        try:
-            results = self.store.write(wanted)
-        except PoolError:  # even when refused: the store may have sent several requests
-            for doc in wanted:
-                self._doubts.add(doc, whole=False)
-            raise
-        taken = [(d, r) for d, r in zip(wanted, results, strict=True) if r.rev is not None]
-        refused = [r.error for r in results if r.error and not isinstance(r.error, Conflict)]
-        if refused and not taken:
-            raise refused[0]  # asking again would meet the same
-        if sure:
-            return [{**doc, "_rev": result.rev} for doc, result in taken]
-        for doc, result in taken:
-            self._doubts.add(doc, whole=result.whole)
-        return self._doubts.resolve()
+    @property
+    def passed_over(self) -> Candidates:
+        """What the latest claim that came back empty passed over."""
+        return self._exchange.passed_over
 
     @property
     def in_doubt(self) -> list[str]:
         """Ids of tokens whose claim got no answer, or was not read back: they may be ours."""
-        return self._doubts.ids
+        return self._exchange.doubts.ids
 
     def recover_claims(self) -> list[Document]:
         """Read back the claims that are in doubt; returns those that were granted."""
-        return self._doubts.resolve()
+        return self._exchange.doubts.resolve()
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Verdict]:
         """Record results, each once and only by the holder of the lease (promises 2, 3, 7).
@@ -177,35 +164,7 @@ class Pool:
         Raises:
             PoolUnreachable: No answer: some may have been recorded.
         """
-        verdicts: dict[int, Verdict] = {}
-        changes: list[tuple[Document, Change]] = []
-        order: list[int] = []
-        now = self.store.now()
-        for i, settlement in enumerate(settlements):
-            try:
-                wellformed.check_fields(settlement.token["_id"], settlement.outcome.fields)
-                base, attachments = send(self.store, settlement)
-            except (InputError, TaskError, TooLarge, Refused, OSError, ValueError) as problem:
-                verdicts[i] = self._settle_bare(settlement, problem)
-            else:
-                changes.append((base, change_for(settlement, attachments, now)))
-                order.append(i)
-        for i, result in zip(order, update(self.store, changes), strict=True):
-            verdicts[i] = self._verdict(settlements[i], result)
-        return [verdicts[i] for i in range(len(settlements))]
-
-    def _verdict(self, settlement: Settlement, result: Updated) -> Verdict:
-        if result.error is not None:
-            return self._settle_bare(settlement, result.error)
-        return Verdict.RECORDED if token.ended(result.doc, settlement.lease) else Verdict.FENCED
-
-    def _settle_bare(self, settlement: Settlement, why: Exception) -> Verdict:
-        """Record that it ended, though its logs, files or fields cannot be stored."""
-        if settlement.is_bare:
-            log.error("%s: its result is refused: %s", settlement.token["_id"], why)
-            return Verdict.REFUSED
-        (verdict,) = self.settle([settlement.bare(str(why))])
-        return Verdict.BARE if verdict is Verdict.RECORDED else verdict
+        return self.exchange(settlements, None)[0]
 
     def release(self, tokens: Sequence[Document], reason: str = "") -> list[Verdict]:
         """Give claimed tokens back untouched; costs them no retry.
@@ -410,14 +369,18 @@ class Pool:
         Raises:
             Forbidden: Only an administrator of the database may add views.
         """
-        wanted = design.document()
-        there = self.store.read([wanted["_id"]])[0]
+        wanted = [design.document(), *self.store.companions(design)]
+        changed = [self._replace(doc) for doc in wanted]
+        return any(changed)
+
+    def _replace(self, doc: Document) -> bool:
+        """Write a document over whatever is there; False if that is the same."""
+        there = self.store.read([doc["_id"]])[0]
         if there is not None:
-            rev = there.pop("_rev")
-            if there == wanted:
-                return False
-            wanted["_rev"] = rev
-        write_one(self.store, wanted)
+            doc = {**doc, "_rev": there["_rev"]}
+        if doc == there:
+            return False
+        write_one(self.store, doc)
         return True
 
     def add_raw_design(self, name: str, views: Mapping[str, Mapping[str, str]]) -> None:
@@ -431,13 +394,15 @@ class Pool:
             InputError: The design cannot have that name.
             Unsupported: The pool is an embedded one.
         """
-        doc = raw_design(name, views)
-        there = self.store.read([doc["_id"]])[0]
-        write_one(self.store, doc if there is None else {**doc, "_rev": there["_rev"]})
+        self._replace(raw_design(name, views))
 
     def remove_design(self, name: str) -> None:
         """Delete a design; raises `ViewMissing` if there is none."""
         doc = self.store.read([f"_design/{name}"])[0]
         if doc is None:
             raise ViewMissing(f"no views {name}/… in {self.url}; 'picas views list' shows all")
-        write_one(self.store, {"_id": doc["_id"], "_rev": doc["_rev"], "_deleted": True})
+        companions = self.store.read([c["_id"] for c in self.store.companions(Design(name))])
+        for there in (*companions, doc):
+            if there is not None:
+                gone = {"_id": there["_id"], "_rev": there["_rev"], "_deleted": True}
+                write_one(self.store, gone)

@@ -7,7 +7,7 @@ from itertools import islice
 
 from picas.backoff import delays
 from picas.errors import Conflict, PoolError
-from picas.pool.base import Store
+from picas.pool.base import Store, Written
 from picas.token import Document
 
 CHUNK = 500
@@ -26,29 +26,72 @@ class Updated:
     error: PoolError | None = None
 
 
+class Updating:
+    """Changes on their way into the store, for a writer with other documents to send beside them.
+
+    Write `documents`, tell `written` the answers, then `finish`.
+
+    Args:
+        store: Where the documents are.
+        changes: Each with the document that it was last seen to be applied to.
+    """
+
+    def __init__(self, store: Store, changes: Sequence[tuple[Document, Change]]) -> None:
+        self._store = store
+        self._changes = changes
+        self._results: dict[int, Updated] = {}
+        self._clashed: list[int] = []
+        self._wanted: list[tuple[int, Document]] = []
+        self._apply(enumerate(doc for doc, _ in changes))
+
+    @property
+    def documents(self) -> list[Document]:
+        """What is to be written now."""
+        return [doc for _, doc in self._wanted]
+
+    def written(self, answers: Sequence[Written]) -> None:
+        """Note what became of each of the documents."""
+        self._clashed = []
+        for (i, doc), answer in zip(self._wanted, answers, strict=True):
+            if answer.rev is not None:
+                self._results[i] = Updated({**doc, "_rev": answer.rev}, changed=True)
+            elif isinstance(answer.error, Conflict):
+                self._clashed.append(i)
+            else:
+                self._results[i] = Updated(doc, error=answer.error)
+        self._wanted = []
+
+    def finish(self) -> list[Updated]:
+        """Write what is left; where a document was edited meanwhile, the change of the newest.
+
+        Raises:
+            PoolUnreachable: No answer: some may have been written.
+        """
+        waits = delays(0.01, 1.0)
+        while self._wanted or self._clashed:
+            if self._clashed:
+                time.sleep(next(waits))
+                ids = [self._changes[i][0]["_id"] for i in self._clashed]
+                self._apply(zip(self._clashed, self._store.read(ids), strict=True))
+            self.written(self._store.write(self.documents) if self._wanted else ())
+        return [self._results[i] for i in range(len(self._changes))]
+
+    def _apply(self, bases: Iterable[tuple[int, Document | None]]) -> None:
+        for i, base in bases:
+            changed = None if base is None else self._changes[i][1](base)
+            if changed is None:
+                self._results[i] = Updated(base)
+            else:
+                self._wanted.append((i, changed))
+
+
 def update(store: Store, changes: Sequence[tuple[Document, Change]]) -> list[Updated]:
     """Apply each change to its document; where that was edited meanwhile, to the newest.
 
     Raises:
         PoolUnreachable: No answer: some may have been written.
     """
-    results: dict[int, Updated] = {}
-    open_: list[tuple[int, Document | None]] = [(i, doc) for i, (doc, _) in enumerate(changes)]
-    waits = delays(0.01, 1.0)
-    while open_:
-        wanted: list[tuple[int, Document]] = []
-        for i, base in open_:
-            changed = None if base is None else changes[i][1](base)
-            if changed is None:
-                results[i] = Updated(base)
-            else:
-                wanted.append((i, changed))
-        clashed = _write(store, wanted, results)
-        fresh = store.read([changes[i][0]["_id"] for i in clashed]) if clashed else []
-        open_ = list(zip(clashed, fresh, strict=True))
-        if open_:
-            time.sleep(next(waits))
-    return [results[i] for i in range(len(changes))]
+    return Updating(store, changes).finish()
 
 
 def change_all(store: Store, ids: Iterable[str], change: Change) -> int:
@@ -69,19 +112,3 @@ def write_one(store: Store, doc: Document) -> None:
     (result,) = store.write([doc])
     if result.error is not None:
         raise result.error
-
-
-def _write(
-    store: Store, wanted: list[tuple[int, Document]], results: dict[int, Updated]
-) -> list[int]:
-    """Write, note what became of each in `results`, and return those that met a conflict."""
-    clashed = []
-    written = store.write([doc for _, doc in wanted]) if wanted else []
-    for (i, doc), answer in zip(wanted, written, strict=True):
-        if answer.rev is not None:
-            results[i] = Updated({**doc, "_rev": answer.rev}, changed=True)
-        elif isinstance(answer.error, Conflict):
-            clashed.append(i)
-        else:
-            results[i] = Updated(doc, error=answer.error)
-    return clashed

@@ -1,14 +1,12 @@
 """Documents in a CouchDB database."""
 
-import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from picas import token
 from picas.errors import (
     Conflict,
     Forbidden,
@@ -26,9 +24,10 @@ from picas.pool.base import Candidates, Changes, Leaf, ReadyAt, Store, Written
 from picas.pool.couchdb import conflicts
 from picas.pool.couchdb.http import READ_SECONDS, Session, encode
 from picas.pool.couchdb.resolve import Resolver
+from picas.pool.couchdb.work import Row, WorkFinder, page_of
 from picas.pool.settle import content_type
 from picas.token import Document, State
-from picas.views import MONITOR, split
+from picas.views import MONITOR, Design, is_claim_index, split
 
 WRITE_DOCUMENTS = 500
 """Documents one ``_bulk_docs`` carries at most; more go slower a document."""
@@ -38,11 +37,6 @@ WRITE_BYTES = 4_000_000
 
 READ_DOCUMENTS = 200
 PAGE = 500
-SPREAD = 5_000
-"""Furthest row at which a pilot starts to look for work: reading gets slower with the distance."""
-
-Row = dict[str, Any]
-
 _LISTS = ("results", "rows")
 """Keys of answers under which there are lists of objects."""
 
@@ -66,8 +60,7 @@ class CouchStore(Store):
         self.url = self.address = f"{session.base}/{database}"
         self._session = session
         self._path = f"/{quote(database, safe='')}"
-        # Where in each view this pilot looks for work next: the row it stopped at.
-        self._cursors: dict[str, Row] = {}
+        self._work = WorkFinder(self._rows, self.read, self.now)
         self._verify = verify
         self._known_copies: int | None = None
         self._resolver = Resolver(self._revisions, self.write, self.now)
@@ -83,12 +76,19 @@ class CouchStore(Store):
 
     def create(self) -> bool:
         made = not self.exists() and self._make()
-        monitor = MONITOR.document()
-        if self.read([monitor["_id"]]) == [None]:
-            for written in self.write([monitor]):
-                if written.error is not None:
-                    raise written.error
+        monitor, index = MONITOR.document(), MONITOR.claims()
+        there, has_index = self.read([monitor["_id"], index["_id"]])
+        if there is None:
+            self._add(monitor)
+        if has_index is None and not Design.from_document(there or monitor).raw:
+            with nullcontext() if there is None else suppress(Forbidden):
+                self._add(index)
         return made
+
+    def _add(self, doc: Document) -> None:
+        (written,) = self.write([doc])
+        if written.error is not None:
+            raise written.error
 
     def _make(self) -> bool:
         try:
@@ -210,6 +210,8 @@ class CouchStore(Store):
             size += len(data)
         if batch:
             written += self._write(docs[len(written) :], batch)
+        if any(isinstance(answer.error, Conflict) for answer in written):
+            self._work.forget()
         return written
 
     def _write(self, docs: Sequence[Document], encoded: list[bytes]) -> list[Written]:
@@ -257,58 +259,14 @@ class CouchStore(Store):
     # --- views ---------------------------------------------------------------------------------
 
     def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
-        """Walk through the view from a place of this pilot's own, so that pilots seldom meet.
-
-        The index is read as it stands (``update=lazy``); rows that went stale are sorted out by
-        their documents. Only when nothing is left behind that place is it brought up to date, and
-        then walked through to its end: a view is empty when none of its rows is free.
-        """
-        now = self.now()
-        cursor = self._cursors.pop(view, None)
-        for start in (cursor, None) if cursor else (None,):
-            rows = self._page(view, limit, start, update="lazy", spread=True)
-            if ready := [doc for doc in self._free(rows) if ready_at(doc) <= now]:
-                self._cursors[view] = rows[-1]
-                return Candidates(ready)
-        passed_over: list[float] = []
-        rows = self._page(view, limit, None, update="true")
-        while rows:
-            moments = [(ready_at(doc), doc) for doc in self._free(rows)]
-            if ready := [doc for at, doc in moments if at <= now]:
-                self._cursors[view] = rows[-1]
-                return Candidates(ready[:limit])
-            passed_over += [at for at, _ in moments]
-            rows = self._page(view, max(limit, READ_DOCUMENTS), rows[-1], update="true")
-        return Candidates.later(passed_over)
-
-    def _free(self, rows: list[Row]) -> list[Document]:
-        """The tokens among the rows that are todo right now."""
-        docs = self.read([row["id"] for row in rows])
-        return [doc for doc in docs if doc and token.state(doc) is State.TODO]
-
-    def _page(
-        self, view: str, limit: int, after: Row | None, *, update: str, spread: bool = False
-    ) -> list[Row]:
-        """Rows of a view behind a row, or from its head, or (`spread`) from somewhere near it."""
-        query: dict[str, object] = {"limit": limit, "update": update}
-        if after is not None:
-            # One more, since the row we stopped at comes first, if it is still in the view.
-            query |= {"limit": limit + 1, "startkey": _json(after["key"])}
-            query["startkey_docid"] = after["id"]
-        elif spread:
-            total = self._rows(view, {"limit": 0, "update": update}).get("total_rows", 0)
-            query["skip"] = random.randint(0, max(0, min(total, SPREAD) - limit))
-        rows: list[Row] = self._rows(view, query)["rows"]
-        if after is not None:
-            rows = [row for row in rows if row["id"] != after["id"]][:limit]
-        return rows
+        return self._work.candidates(view, limit, ready_at)
 
     def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
         left = limit
         behind: Row | None = {"key": after, "id": after} if after else None
         while left is None or left > 0:
             page = PAGE if left is None else min(PAGE, left)
-            rows = self._page(view, page, behind, update="true")
+            rows = page_of(self._rows, view, {"limit": page}, behind)
             yield from (doc for doc in self.read([row["id"] for row in rows]) if doc is not None)
             if len(rows) < page:
                 return
@@ -334,7 +292,11 @@ class CouchStore(Store):
             "include_docs": "true",
         }
         answer = self._ask("reading the designs", "GET", "/_all_docs", "rows", query=query)
-        return {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
+        found = {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
+        return {name: doc for name, doc in found.items() if not is_claim_index(name)}
+
+    def companions(self, design: Design) -> list[Document]:
+        return [design.claims()]
 
     def _rows(self, view: str, query: dict[str, object], *, reduce: bool = False) -> Any:
         name, part = split(view)

@@ -1,0 +1,146 @@
+"""One write with which a pilot records what has ended and claims what comes next."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from picas import token, wellformed
+from picas.backoff import delays
+from picas.errors import Conflict, InputError, PoolError, Refused, TaskError, TooLarge
+from picas.needs import Offer
+from picas.pool.base import Candidates, Store, Written
+from picas.pool.claims import Doubts
+from picas.pool.files import send
+from picas.pool.settle import Settlement, Verdict, change_for
+from picas.pool.update import Change, Updated, Updating
+from picas.token import Document, Holder
+
+log = logging.getLogger("picas.pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a pilot wants to claim.
+
+    Attributes:
+        view: Of which view.
+        limit: How many tokens at most.
+        holder: Who claims.
+        offer: What the pilot has for them; tokens that need more are passed over.
+    """
+
+    view: str
+    limit: int
+    holder: Holder
+    offer: Offer | None = None
+
+    def ready_at(self, doc: Document) -> float:
+        """From when on this pilot may run a token; infinite if never."""
+        return (self.offer or Offer(self.holder.host)).ready_at(doc)
+
+
+class Exchange:
+    """Settles results and claims tokens, both by the same write where there are both.
+
+    Args:
+        store: Where the tokens are.
+
+    Attributes:
+        doubts: Claims that were sent and are not granted yet.
+        passed_over: What the latest claim that came back empty passed over.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.doubts = Doubts(store)
+        self.passed_over = Candidates()
+        self._store = store
+
+    def make(
+        self, settlements: Sequence[Settlement], wish: Wish | None
+    ) -> tuple[list[Verdict], list[Document]]:
+        """Settle and claim; see `picas.pool.Pool.exchange`."""
+        verdicts: dict[int, Verdict] = {}
+        changes: list[tuple[Document, Change]] = []
+        order: list[int] = []
+        now = self._store.now()
+        for i, settlement in enumerate(settlements):
+            try:
+                wellformed.check_fields(settlement.token["_id"], settlement.outcome.fields)
+                base, attachments = send(self._store, settlement)
+            except (InputError, TaskError, TooLarge, Refused, OSError, ValueError) as problem:
+                verdicts[i] = self._settle_bare(settlement, problem)
+            else:
+                changes.append((base, change_for(settlement, attachments, now)))
+                order.append(i)
+        settling = Updating(self._store, changes)
+        granted = [] if wish is None else self._claim(wish, settling)
+        try:
+            for i, result in zip(order, settling.finish(), strict=True):
+                verdicts[i] = self._verdict(settlements[i], result)
+        except BaseException:
+            for doc in granted:  # the caller does not hear of them now, but by the next claim
+                self.doubts.add(doc, whole=False)
+            raise
+        return [verdicts[i] for i in range(len(settlements))], granted
+
+    # --- claims --------------------------------------------------------------------------------
+
+    def _claim(self, wish: Wish, settling: Updating) -> list[Document]:
+        """Claim until some are granted or the view has none; results go with the first write."""
+        granted = self.doubts.resolve()
+        waits = delays(0.01, 1.0)
+        while not granted:
+            with self._store.exclusive():
+                found = self._store.candidates(wish.view, wish.limit, wish.ready_at)
+                if not found.docs:
+                    self.passed_over = found
+                    break
+                now = self._store.now()
+                claims = [
+                    token.claim(doc, now, wish.holder, token.new_lease()) for doc in found.docs
+                ]
+                answers = self._write(settling, claims)
+            granted = self._granted(claims, answers)
+            if not granted:
+                time.sleep(next(waits))
+        return granted
+
+    def _write(self, settling: Updating, claims: list[Document]) -> list[Written]:
+        """Write claims, and in the same request the results that are not written yet."""
+        results = settling.documents
+        try:
+            answers = self._store.write([*results, *claims])
+        except PoolError:  # even when refused: the store may have sent several requests
+            for doc in claims:
+                self.doubts.add(doc, whole=False)
+            raise
+        settling.written(answers[: len(results)])
+        return answers[len(results) :]
+
+    def _granted(self, claims: list[Document], answers: list[Written]) -> list[Document]:
+        """The claims that count, by the answers of the store."""
+        taken = [(d, a) for d, a in zip(claims, answers, strict=True) if a.rev is not None]
+        refused = [a.error for a in answers if a.error and not isinstance(a.error, Conflict)]
+        if refused and not taken:
+            raise refused[0]  # asking again would meet the same
+        if self._store.sure:
+            return [{**doc, "_rev": answer.rev} for doc, answer in taken]
+        for doc, answer in taken:
+            self.doubts.add(doc, whole=answer.whole)
+        return self.doubts.resolve()
+
+    # --- results -------------------------------------------------------------------------------
+
+    def _verdict(self, settlement: Settlement, result: Updated) -> Verdict:
+        if result.error is not None:
+            return self._settle_bare(settlement, result.error)
+        return Verdict.RECORDED if token.ended(result.doc, settlement.lease) else Verdict.FENCED
+
+    def _settle_bare(self, settlement: Settlement, why: Exception) -> Verdict:
+        """Record that it ended, though its logs, files or fields cannot be stored."""
+        if settlement.is_bare:
+            log.error("%s: its result is refused: %s", settlement.token["_id"], why)
+            return Verdict.REFUSED
+        (verdict,), _ = self.make([settlement.bare(str(why))], None)
+        return Verdict.BARE if verdict is Verdict.RECORDED else verdict
