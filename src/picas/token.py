@@ -32,6 +32,8 @@ LOST = "lost with its pilot"
 MOST_LOST = 3
 """So often running a token may be lost with its pilot."""
 
+_AHEAD = "ahead-"
+
 TIME_LIMIT_EXIT_CODE = 124
 """Exit code of a token that reached its own time limit (as ``timeout(1)`` has it)."""
 
@@ -210,7 +212,8 @@ def release(doc: Document, now: float, reason: str) -> Document:
 def lost(doc: Document, now: float) -> Document:
     """Locked to todo because its pilot is gone: costs the token no retry.
 
-    The third time running it becomes an error: it may be what kills its pilots.
+    The third time running it becomes an error: it may be what kills its pilots. Where it was
+    claimed ahead this does not count: perhaps it never ran.
     """
     back = release(doc, now, LOST)
     before = doc.get("lost_from")
@@ -219,8 +222,8 @@ def lost(doc: Document, now: float) -> Document:
     for entry in reversed(attempts(back)):
         if entry.get("reason") != LOST or javascript.number(entry.get("n")) < first:
             break
-        in_a_row += 1
-    if in_a_row < MOST_LOST:
+        in_a_row += not claimed_ahead(entry)
+    if claimed_ahead(doc) or in_a_row < MOST_LOST:
         return back
     return error(back, now, f"{LOST} {in_a_row} times running: it may be what kills them")
 
@@ -325,9 +328,24 @@ def failed_tries(doc: Mapping[str, Any]) -> int:
     return max(0, scrub_count(doc) - _whole(doc.get("tries_from")))
 
 
-def new_lease() -> str:
-    """A fresh nonce for a claim: 64 random bits as 16 hexadecimal digits."""
-    return secrets.token_hex(8)
+def was_lost(doc: Mapping[str, Any]) -> bool:
+    """Tell whether the token's latest attempt was lost with its pilot."""
+    history = attempts(doc)
+    return bool(history) and history[-1].get("reason") == LOST
+
+
+def new_lease(*, ahead: bool = False) -> str:
+    """A fresh nonce for a claim: 64 random bits as 16 hexadecimal digits.
+
+    Args:
+        ahead: The token is claimed before there is a free slot for it; the lease tells.
+    """
+    return f"{_AHEAD if ahead else ''}{secrets.token_hex(8)}"
+
+
+def claimed_ahead(held: Mapping[str, Any]) -> bool:
+    """Tell of a token, or an entry of its history, if there was no slot for it when claimed."""
+    return str(held.get("lease")).startswith(_AHEAD)
 
 
 def log_name(token_id: str, stream: str, attempt: int | None = None) -> str:

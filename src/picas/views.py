@@ -1,12 +1,10 @@
 """Named views: defined once, compiled to a CouchDB design document and to SQL.
 
-A view is named ``design/view``. Each design of ours holds the same five views: one for each state
-a token can be in, and ``overview_total``, which counts them. A design may narrow them all by a
-condition on the tokens' fields (see `picas.conditions`). The design ``Monitor`` has none: it is
-the one that classic clients use.
-
-On CouchDB a design has one more document, which only pilots read: the index of its free tokens, in
-which they look for work (see `picas.pool.couchdb.work`).
+A view is named ``design/view``. Each design of ours holds the same six views: one for each state
+a token can be in, ``overview_total``, which counts them, and ``free``, in which pilots look for
+work (see `picas.pool.couchdb.work`). A design may narrow them all by a condition on the tokens'
+fields (see `picas.conditions`). The design ``Monitor`` has none: it is the one that classic clients
+use, who make it without ``free``.
 
 The views' JavaScript compares loosely (``==``, ``parseInt``), as those of the classic ``Monitor``
 do, so that both select the same tokens; `picas.token.state` has the same rules.
@@ -26,6 +24,9 @@ LOCKED = State.LOCKED.value
 DONE = State.DONE.value
 ERROR = State.ERROR.value
 OVERVIEW = "overview_total"
+FREE = "free"
+"""As ``todo``; ordered by the time until which a token waits (0: it does not), then by id, and with
+what the token needs beside it."""
 
 STATE_CONDITIONS: Mapping[str, str] = {
     TODO: "doc.lock == 0 && doc.done == 0",
@@ -35,13 +36,14 @@ STATE_CONDITIONS: Mapping[str, str] = {
 }
 """What each state is in JavaScript, for documents whose type is ``token``."""
 
-STANDARD_VIEWS = (*STATE_CONDITIONS, OVERVIEW)
+CLASSIC_VIEWS = (*STATE_CONDITIONS, OVERVIEW)
+"""The views that a design must have."""
+
+STANDARD_VIEWS = (*CLASSIC_VIEWS, FREE)
 """The views of every design of ours."""
 
 DEFAULT_DESIGN = "Monitor"
 _PREFIX = "_design/"
-_CLAIMS_PREFIX = "picas-claims-"
-_FREE = "free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +74,12 @@ class Design:
                 f"the design {self.name} is JavaScript that PiCaS did not make; "
                 "copy its document with a CouchDB tool"
             )
-        _check_design(self.name)
+        _check_name(self.name, self.name)
         return {
             "_id": f"{_PREFIX}{self.name}",
             "language": "javascript",
             "views": _compiled(self.where),
             "picas": {"where": None if self.where is None else self.where.text},
-        }
-
-    def claims(self) -> Document:
-        """The design document with the index in which pilots look for work, for CouchDB.
-
-        Its rows are keyed by the time until which the token waits (0: it does not) and by a hash of
-        its id; their values hold what the token needs, if anything. It is not brought up to date
-        in the background (``autoupdate``): those who read it do that.
-
-        Raises:
-            Unsupported: The design is raw.
-        """
-        also = "" if self.where is None else f" && ({self.where.javascript()})"
-        condition = f'doc.type == "token" && {STATE_CONDITIONS[TODO]}{also}'
-        return {
-            "_id": f"{_PREFIX}{_CLAIMS_PREFIX}{self.name}",
-            "language": "javascript",
-            "autoupdate": False,
-            "views": {_FREE: raw_view(_FREE_MAP % condition)},
         }
 
     @staticmethod
@@ -106,12 +89,12 @@ class Design:
         views = doc.get("views")
         views = views if isinstance(views, Mapping) else {}
         if doc.get("language", "javascript") == "javascript":
-            if "picas" in doc:
-                known, where = _read_where(doc["picas"])
-                if known and views == _compiled(where):
-                    return Design(name, where)
-            elif _normal_views(views) == _normal_views(_compiled(None)):
-                return Design(name)
+            known, where = _read_where(doc)
+            ours = _compiled(where)
+            has_free = views.get(FREE) == ours[FREE]
+            names = STANDARD_VIEWS if has_free else CLASSIC_VIEWS
+            if known and _normal_views(views) == _normal_views({n: ours[n] for n in names}):
+                return Design(name, where, views=names)
         return Design(name, raw=True, views=tuple(v for v, d in views.items() if _is_view(d)))
 
     def sql(self, view: str) -> str:
@@ -135,31 +118,10 @@ class Design:
             )
         if view not in self.views:
             raise ViewMissing(f"no view {self.name}/{view}; there are {', '.join(self.views)}")
-        selected = "state IS NOT NULL" if view == OVERVIEW else f"state = '{view}'"
+        state = TODO if view == FREE else view
+        selected = "state IS NOT NULL" if view == OVERVIEW else f"state = '{state}'"
         return selected if self.where is None else f"{selected} AND ({self.where.sql('body')})"
 
-
-# FNV-1a, 32 bits, by shifts: JavaScript's numbers have no room for the product. Source: G. Fowler,
-# L. C. Noll, K.-P. Vo, D. Eastlake, "The FNV Non-Cryptographic Hash Algorithm", IETF draft.
-_FREE_MAP = """\
-function (doc) {
-  if (%s) {
-    var names = ["cores", "memory", "gpus", "avoid", "avoid_until"];
-    var hash = 2166136261, needs = null;
-    for (var i = 0; i < doc._id.length; i++) {
-      hash ^= doc._id.charCodeAt(i);
-      hash = (hash + (hash << 1) + (hash << 4) + (hash << 7) + (hash << 8) + (hash << 24)) >>> 0;
-    }
-    for (var j = 0; j < names.length; j++) {
-      if (doc[names[j]] !== undefined) {
-        needs = needs || {};
-        needs[names[j]] = doc[names[j]];
-      }
-    }
-    var waits = typeof doc.not_before == "number" && doc.not_before > 0;
-    emit([waits ? doc.not_before : 0, hash], needs);
-  }
-}"""
 
 MONITOR = Design(DEFAULT_DESIGN)
 """The standard views of all tokens, the same that classic clients use."""
@@ -181,23 +143,13 @@ def split(view: str) -> tuple[str, str]:
     return parts
 
 
-def claim_index(design: str) -> str:
-    """The name of the view in which pilots look for the free tokens of a design."""
-    return f"{_CLAIMS_PREFIX}{design}/{_FREE}"
-
-
-def is_claim_index(design: str) -> bool:
-    """Tell whether a design is one that `Design.claims` made."""
-    return design.startswith(_CLAIMS_PREFIX)
-
-
 def raw_design(name: str, views: Mapping[str, Mapping[str, str]]) -> Document:
     """The design document of views in JavaScript, each as `raw_view` makes it.
 
     Raises:
         InputError: The design cannot have that name.
     """
-    _check_design(name)
+    _check_name(name, name)
     return {
         "_id": f"{_PREFIX}{name}",
         "language": "javascript",
@@ -230,16 +182,6 @@ def _check_name(part: str, whole: str) -> None:
     raise InputError(f"{whole!r} cannot name a view: {why}; write it like Monitor/todo")
 
 
-def _check_design(name: str) -> None:
-    """Raise `InputError` if a new design cannot have that name."""
-    _check_name(name, name)
-    if is_claim_index(name):
-        raise InputError(
-            f"{name!r} cannot name views: PiCaS keeps names that start with {_CLAIMS_PREFIX!r} "
-            "for itself; choose another name"
-        )
-
-
 def _compiled(where: Condition | None) -> dict[str, dict[str, str]]:
     """The views of a design of ours."""
     also = "" if where is None else f" && ({where.javascript()})"
@@ -248,7 +190,25 @@ def _compiled(where: Condition | None) -> dict[str, dict[str, str]]:
         for state, condition in STATE_CONDITIONS.items()
     }
     branches = [_branch(c + also, f'"{state}", 1') for state, c in STATE_CONDITIONS.items()]
-    return views | {OVERVIEW: raw_view(_map_function(branches), "_sum")}
+    overview = {OVERVIEW: raw_view(_map_function(branches), "_sum")}
+    free = {FREE: raw_view(_FREE_MAP % (STATE_CONDITIONS[TODO] + also))}
+    return views | overview | free
+
+
+_FREE_MAP = """\
+function (doc) {
+  if (doc.type == "token" && %s) {
+    var names = ["cores", "memory", "gpus", "avoid", "avoid_until"], needs = null;
+    for (var i = 0; i < names.length; i++) {
+      if (doc[names[i]] !== undefined) {
+        needs = needs || {};
+        needs[names[i]] = doc[names[i]];
+      }
+    }
+    var waits = typeof doc.not_before == "number" && doc.not_before > 0;
+    emit([waits ? doc.not_before : 0, doc._id], needs);
+  }
+}"""
 
 
 def _branch(condition: str, row: str) -> str:
@@ -259,8 +219,9 @@ def _map_function(branches: list[str]) -> str:
     return f'function (doc) {{\n  if (doc.type == "token") {{\n{"".join(branches)}  }}\n}}'
 
 
-def _read_where(field: Any) -> tuple[bool, Condition | None]:
+def _read_where(doc: Mapping[str, Any]) -> tuple[bool, Condition | None]:
     """The condition that our field in a design document tells; False if it cannot be read."""
+    field = doc.get("picas", {"where": None})
     text = field.get("where", "") if isinstance(field, Mapping) else ""
     try:
         return True, None if text is None else parse(text if isinstance(text, str) else "")

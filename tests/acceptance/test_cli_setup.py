@@ -20,6 +20,8 @@ from tests.acceptance.cli import PICAS, clean_environment, home_of
 from tests.couchdb.raw import Raw
 from tests.couchdb.server import CouchServer
 
+from picas.views import CLASSIC_VIEWS, MONITOR
+
 NOWHERE = "http://127.0.0.1:1/runs"
 
 ON_TERMINAL = """
@@ -281,6 +283,23 @@ def test_a_classic_monitor_is_recognised_and_left_alone(
     assert "the Monitor views of a classic client are there" in done.stdout
     report = picas("doctor", env=login(database))
     assert "Monitor is there, made by a classic client" in report.stdout
+    assert "views create --replace" in report.stdout
+
+
+def test_a_classic_monitor_is_replaced_on_demand(picas: Picas, database: str) -> None:
+    """`views create --replace` asks, then puts our views there."""
+    views = {name: MONITOR.document()["views"][name] for name in CLASSIC_VIEWS}
+    with Raw(database) as raw:
+        raw.put("/_design/Monitor", {"language": "javascript", "views": views})
+    env = {"PICAS_POOL": bare(database), **login(database)}
+    picas.secrets.append(env["PICAS_PASSWORD"])
+    assert "they stay as they are" in picas("views", "create", "--yes", env=env).stdout
+    asked = picas("views", "create", "--replace", env=env, status=2)
+    assert "those of a classic client. CouchDB builds new ones" in asked.stderr
+    picas("views", "create", "--replace", "--yes", env=env)
+    with Raw(database) as raw:
+        assert raw.get("/_design/Monitor").json["views"] == MONITOR.document()["views"]
+    assert "Monitor is there, of this version" in picas("doctor", env=env).stdout
 
 
 def test_init_asks_on_a_terminal_and_hides_the_password(picas: Picas, database: str) -> None:

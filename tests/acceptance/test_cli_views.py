@@ -64,7 +64,7 @@ def test_a_field_that_no_token_has_is_told(picas: Picas) -> None:
 def test_the_list_for_programs_has_design_condition_and_views(picas: Picas) -> None:
     """JSON on request."""
     picas("views", "add", "big", "--where", "cores >= 3")
-    names = ["todo", "locked", "done", "error", "overview_total"]
+    names = ["todo", "locked", "done", "error", "overview_total", "free"]
     assert listed(picas) == {
         "Monitor": {"design": "Monitor", "where": None, "javascript": False, "views": names},
         "big": {"design": "big", "where": "cores >= 3", "javascript": False, "views": names},

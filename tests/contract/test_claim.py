@@ -11,7 +11,7 @@ from picas import token
 from picas.conditions import parse
 from picas.errors import Conflict, Forbidden, PoolUnreachable, ViewMissing
 from picas.needs import Offer
-from picas.pool import Pool, Verdict, Written
+from picas.pool import Pool, Verdict, Wish, Written
 from picas.token import Document, State
 from picas.views import Design
 from tests.contract.support import (
@@ -53,6 +53,20 @@ def test_claim_takes_at_most_what_was_asked(pool: Pool) -> None:
         assert len({doc["lease"] for doc in docs}) == len(docs)
         taken += names(docs)
     assert sorted(taken) == ids
+
+
+def test_lease_tells_what_was_claimed_ahead(pool: Pool) -> None:
+    """Beyond the free slots tokens are claimed ahead; what was lost before comes first."""
+    fill(pool, *numbered(5))
+    now = pool.now()
+    gone = pool.claim(TODO, 1, BERT)
+    lost = token.lost(gone[0], now)
+    (written,) = pool.store.write([lost])
+    assert written.error is None
+    while len(docs := pool.exchange((), Wish(TODO, 9, ANNA, at_once=2))[1]) < 5:
+        pool.release(docs)  # a view may show the lost one later
+    assert [token.claimed_ahead(doc) for doc in docs] == [False, False, True, True, True]
+    assert docs[0]["_id"] == gone[0]["_id"]
 
 
 def test_empty_view_gives_nothing(pool: Pool) -> None:

@@ -33,6 +33,24 @@ def test_no_ops_do_not_claim_the_whole_pool() -> None:
     assert pace.ahead == MOST_AHEAD
 
 
+def test_claims_that_travel_with_results_come_earlier() -> None:
+    """Where results are written anyway, what is held ahead is filled up sooner."""
+    pace = Pace(slots=1)
+    for _ in range(20):
+        pace.saw(0.005)
+    assert pace.want(held=60) == 0
+    assert pace.want(held=60, settling=True) == 41
+
+
+def test_nothing_is_held_ahead_on_demand() -> None:
+    """With no time to claim ahead for, tokens are claimed for free slots only, however short."""
+    pace = Pace(slots=2, ahead=0.0)
+    pace.saw(0.0)
+    assert pace.want(held=0) == 2
+    assert pace.want(held=1) == 1
+    assert pace.want(held=2, settling=True) == 0
+
+
 def test_a_token_that_turns_long_shrinks_the_batch() -> None:
     """One slow token among fast ones brings the claims down at once."""
     pace = Pace(slots=1)

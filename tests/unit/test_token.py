@@ -304,3 +304,21 @@ def test_lost_three_times_running_is_an_error() -> None:
     ran = token.scrub(ran, NOW, token.Outcome(1, NOW, NOW, "exit code 1", 0.0), token.Again())
     assert token.state(lost(lost(ran))) is State.TODO
     assert ran["scrub_count"] == 1
+
+
+def test_losses_of_tokens_claimed_ahead_do_not_count() -> None:
+    """A token that may never have started is not taken for what kills its pilots."""
+
+    def lost(doc: token.Document, *, ahead: bool) -> token.Document:
+        return token.lost(token.claim(doc, NOW, HOLDER, token.new_lease(ahead=ahead)), NOW)
+
+    doc = token.new({}, "a")
+    for _ in range(5):
+        doc = lost(doc, ahead=True)
+    assert token.state(doc) is State.TODO
+    assert token.was_lost(doc)
+    for ahead in (False, True, False):
+        doc = lost(doc, ahead=ahead)
+        assert token.state(doc) is State.TODO
+    assert token.state(lost(doc, ahead=True)) is State.TODO
+    assert token.state(lost(doc, ahead=False)) is State.ERROR

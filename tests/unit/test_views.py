@@ -16,8 +16,10 @@ from picas.conditions import parse
 from picas.errors import InputError, Unsupported, ViewMissing
 from picas.token import Document
 from picas.views import (
+    CLASSIC_VIEWS,
     DONE,
     ERROR,
+    FREE,
     LOCKED,
     MONITOR,
     OVERVIEW,
@@ -47,9 +49,11 @@ def emitted(design_doc: Mapping[str, Any], doc: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def rows_of(state: str | None) -> dict[str, list[Row]]:
-    """The rows that a token "t" in that state ought to make."""
+def rows_of(state: str | None, needs: Document | None = None) -> dict[str, list[Row]]:
+    """The rows that a token "t" in that state, with these needs, ought to make."""
     rows: dict[str, list[Row]] = {name: [] for name in STANDARD_VIEWS}
+    if state == TODO:
+        rows[FREE] = [([0, "t"], needs)]
     if state is not None:
         rows[state] = [("t", "t")]
         rows[OVERVIEW] = [(state, 1)]
@@ -140,6 +144,26 @@ def test_states(fields: Document, state: str | None) -> None:
     assert (found and found.value) == state
 
 
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        ({}, ([0, "t"], None)),
+        ({"not_before": 17.5}, ([17.5, "t"], None)),
+        ({"not_before": "soon"}, ([0, "t"], None)),
+        ({"not_before": -1}, ([0, "t"], None)),
+        ({"cores": 0, "gpus": None}, ([0, "t"], {"cores": 0, "gpus": None})),
+        (
+            {"memory": "8G", "avoid": ["n1"], "avoid_until": 9, "time": 5, "input": "x"},
+            ([0, "t"], {"memory": "8G", "avoid": ["n1"], "avoid_until": 9}),
+        ),
+    ],
+)
+def test_free_tokens_tell_what_holds_them_up(fields: Document, row: Row) -> None:
+    """Pilots see in the view itself which tokens wait, and what they need."""
+    doc = {"_id": "t", "type": "token", "lock": 0, "done": 0, **fields}
+    assert emitted(MONITOR.document(), doc)[FREE] == [row]
+
+
 # --- designs -------------------------------------------------------------------------------------
 
 SMALL = Design("small", parse('1 <= cores <= 4 and input["my-site"] != "a"'))
@@ -158,9 +182,10 @@ SMALL = Design("small", parse('1 <= cores <= 4 and input["my-site"] != "a"'))
 def test_own_design_narrows_every_view(fields: Document, selected: bool) -> None:
     """A design's condition is added to all of its views, in JavaScript and in SQL."""
     doc = {"_id": "t", "type": "token", "lock": 0, "done": 0, **fields}
-    assert emitted(SMALL.document(), doc) == rows_of(TODO if selected else None)
+    needs = {"cores": fields.get("cores")}
+    assert emitted(SMALL.document(), doc) == rows_of(TODO if selected else None, needs)
     assert {view: in_sql(SMALL, view, doc) for view in SMALL.views} == {
-        view: selected and view in (TODO, OVERVIEW) for view in STANDARD_VIEWS
+        view: selected and view in (TODO, OVERVIEW, FREE) for view in STANDARD_VIEWS
     }
 
 
@@ -271,15 +296,24 @@ def classic(appendix: str = "", reduce: str = "function(k, v, r) { return sum(v)
 
 
 def test_classic_monitor_is_recognised() -> None:
-    """The Monitor of an older client is the standard one, however its JavaScript is laid out."""
-    assert Design.from_document(classic()) == MONITOR
-    assert Design.from_document(classic(reduce="_sum")) == MONITOR
+    """The Monitor of an older client is ours but for `free`, however its JavaScript is laid out."""
+    monitor = Design("Monitor", views=CLASSIC_VIEWS)
+    assert Design.from_document(classic()) == monitor
+    assert Design.from_document(classic(reduce="_sum")) == monitor
     flat = classic()
     flat["views"]["todo"]["map"] = (
         'function(doc) { if (doc.type == "token" && doc.lock == 0 && doc.done == 0)'
         " { emit(doc._id, doc._id) } }"
     )
-    assert Design.from_document(flat) == MONITOR
+    assert Design.from_document(flat) == monitor
+
+
+def test_view_of_free_tokens_counts_only_as_we_would_write_it() -> None:
+    """Pilots do not look for work in somebody's own view of that name."""
+    document = MONITOR.document()
+    assert Design.from_document(document).views == STANDARD_VIEWS
+    document["views"][FREE] = raw_view("function (doc) { emit([0, doc._id], null); }")
+    assert Design.from_document(document).views == CLASSIC_VIEWS
 
 
 def test_other_classic_designs_are_raw() -> None:
@@ -291,7 +325,7 @@ def test_other_classic_designs_are_raw() -> None:
     document["views"]["lib"] = {"helper": "exports.x = 1"}
     design = Design.from_document(document)
     assert design.raw
-    assert design.views == (*STANDARD_VIEWS, "mine")
+    assert design.views == (*CLASSIC_VIEWS, "mine")
 
 
 def test_raw_designs_run_in_couchdb_only() -> None:

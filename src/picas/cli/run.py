@@ -15,6 +15,7 @@ from picas.cli.params import Duration, Size
 from picas.cli.progress import SAYING, Progress, Screen
 from picas.pilot import CommandRunner, Pilot, StopCriteria, Summary, handled, new_holder
 from picas.pilot.command import LOG_LIMIT, check_program, check_template
+from picas.pilot.pace import AHEAD_SECONDS
 from picas.pool import Pool
 from picas.process import adopt_orphans
 
@@ -57,6 +58,13 @@ log = logging.getLogger(SAYING)
     show_default=True,
     help="End after so many different tokens failed in a row, as soon as they started; 0: never.",
 )
+@click.option(
+    "--claim-ahead",
+    type=Duration(),
+    default=AHEAD_SECONDS,
+    show_default="0.5s",
+    help="Work to hold beyond the free slots; with 0 a token is claimed when a slot is free.",
+)
 @click.option("--endless", is_flag=True, help="Wait for new tokens when there are none.")
 @click.option(
     "--attach",
@@ -92,6 +100,7 @@ def run_command(
     command: tuple[str, ...],
     view: str,
     slots: int,
+    claim_ahead: float,
     attach: tuple[str, ...],
     logs: Path | None,
     keep_logs: bool,
@@ -140,6 +149,7 @@ def run_command(
                 criteria=StopCriteria(**criteria),
                 about={"logs": str(runner.logs)},
                 spool=runner.logs / "spool",
+                claim_ahead=claim_ahead,
             )
             screen = Screen(as_json=log_json, verbose=verbose)
             _say_start(pilot, opened, view, slots)

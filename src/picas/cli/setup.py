@@ -22,7 +22,7 @@ from picas.errors import ConfigError, Forbidden, PoolUnreachable, Unauthorized
 from picas.pool import Pool
 from picas.pool.connect import open_pool, open_store
 from picas.pool.couchdb import users
-from picas.views import DEFAULT_DESIGN, STANDARD_VIEWS
+from picas.views import CLASSIC_VIEWS, DEFAULT_DESIGN
 
 _stdin_option = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input (one line)."
@@ -290,7 +290,7 @@ def _views(pool: Pool, made: bool, report: Report) -> None:
     """See to the standard views, which a pool that was just made has."""
     before, line = ensure_monitor(pool)
     if made:
-        line = f"with the views {DEFAULT_DESIGN}/{{{', '.join(STANDARD_VIEWS)}}}"
+        line = f"with the views {DEFAULT_DESIGN}/{{{', '.join(CLASSIC_VIEWS)}}}"
     report.say(line, views="made" if made or before is Monitor.MISSING else before.value)
 
 

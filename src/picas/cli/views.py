@@ -14,7 +14,15 @@ from picas.errors import Conflict, Forbidden, InputError, PoolError
 from picas.pool import Pool
 from picas.sweeps import OWN_FIELDS
 from picas.token import Document
-from picas.views import DEFAULT_DESIGN, MONITOR, OVERVIEW, STANDARD_VIEWS, Design
+from picas.views import (
+    CLASSIC_VIEWS,
+    DEFAULT_DESIGN,
+    FREE,
+    MONITOR,
+    OVERVIEW,
+    STANDARD_VIEWS,
+    Design,
+)
 
 ALL_TOKENS = "all tokens"
 JAVASCRIPT = "(JavaScript)"
@@ -28,7 +36,7 @@ class Monitor(enum.Enum):
 
     MISSING = "missing"
     CURRENT = "current"
-    """Ours, of this version."""
+    """Those of this version."""
     CLASSIC = "classic"
     """Made by a classic client; selects the same tokens."""
     OTHER = "other"
@@ -45,7 +53,9 @@ def monitor(doc: Document | None) -> Monitor:
         return Monitor.MISSING
     design = Design.from_document(doc)
     if not design.raw and design.where is None:
-        return Monitor.CURRENT if "picas" in doc else Monitor.CLASSIC
+        if design.views == STANDARD_VIEWS:
+            return Monitor.CURRENT
+        return Monitor.OTHER if "picas" in doc else Monitor.CLASSIC
     if "picas" in doc:
         return Monitor.OTHER
     return Monitor.INCOMPLETE if missing_views(doc) else Monitor.CUSTOM
@@ -54,7 +64,7 @@ def monitor(doc: Document | None) -> Monitor:
 def missing_views(doc: Mapping[str, Any]) -> list[str]:
     """The standard names that a design document has no view for."""
     there = Design.from_document(doc).views
-    return [name for name in STANDARD_VIEWS if name not in there]
+    return [name for name in CLASSIC_VIEWS if name not in there]
 
 
 def ensure_monitor(pool: Pool) -> tuple[Monitor, str]:
@@ -71,12 +81,13 @@ def ensure_monitor(pool: Pool) -> tuple[Monitor, str]:
         case Monitor.MISSING:
             with _as_administrator("picas views create"):
                 pool.add_design(MONITOR)
-            line = f"made the views {DEFAULT_DESIGN}/{{{', '.join(STANDARD_VIEWS)}}}"
+            line = f"made the views {DEFAULT_DESIGN}/{{{', '.join(CLASSIC_VIEWS)}}}"
         case Monitor.CURRENT:
             line = f"the {DEFAULT_DESIGN} views are there already"
         case Monitor.CLASSIC:
             line = (
-                f"the {DEFAULT_DESIGN} views of a classic client are there; they stay as they are"
+                f"the {DEFAULT_DESIGN} views of a classic client are there; they stay as they are "
+                "('picas views create --replace' puts ours there: pilots find work faster)"
             )
         case Monitor.OTHER:
             line = (
@@ -145,7 +156,7 @@ def add_views(name: str, condition: str, pool_url: str | None, yes: bool, as_jso
     told = "there already:" if done == UNCHANGED else done
     report = common.Report(as_json=as_json)
     report.say(
-        f"{told} the views {name}/{{{', '.join(STANDARD_VIEWS)}}}: {_condition(design)}",
+        f"{told} the views {name}/{{{', '.join(CLASSIC_VIEWS)}}}: {_condition(design)}",
         result=done,
         **_facts(design),
     )
@@ -156,16 +167,25 @@ def add_views(name: str, condition: str, pool_url: str | None, yes: bool, as_jso
 
 
 @views_command.command("create")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Also in the place of those of a classic client, which pick the same tokens.",
+)
 @pool_option
 @yes_option
 @json_option
-def create_views(pool_url: str | None, yes: bool, as_json: bool) -> None:
+def create_views(pool_url: str | None, replace: bool, yes: bool, as_json: bool) -> None:
     """Make the standard views (Monitor) where they are missing."""
     with common.pool(pool_url) as pool:
         before, line = ensure_monitor(pool)
         done = "added" if before is Monitor.MISSING else UNCHANGED
-        if before is Monitor.OTHER:
-            question = f"The {DEFAULT_DESIGN} views are of another PiCaS version. Replace them?"
+        if before is Monitor.OTHER or (replace and before is Monitor.CLASSIC):
+            whose = "a classic client" if before is Monitor.CLASSIC else "another PiCaS version"
+            question = (
+                f"The {DEFAULT_DESIGN} views are those of {whose}. CouchDB builds new ones from "
+                "all documents: minutes for a million. Replace them?"
+            )
             common.confirm(question, yes=yes)
             with _as_administrator("picas views create"):
                 pool.add_design(MONITOR)
@@ -251,7 +271,8 @@ def _table(designs: list[dict[str, Any]]) -> Iterator[str]:
     conditions = [JAVASCRIPT if d["javascript"] else d["where"] or ALL_TOKENS for d in designs]
     wide, wider = max(len(d["design"]) for d in designs), max(map(len, conditions))
     for design, condition in zip(designs, conditions, strict=True):
-        views = ", ".join(_view(view, design.get("counts")) for view in design["views"])
+        names = [view for view in design["views"] if view != FREE]  # that one is for pilots
+        views = ", ".join(_view(view, design.get("counts")) for view in names)
         yield f"{design['design']:{wide}}  {condition:{wider}}  {views}".rstrip()
 
 

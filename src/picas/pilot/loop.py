@@ -325,7 +325,8 @@ class Pilot:
 
         Notes if the view has nothing left, until something wakes the pilot.
         """
-        wish = Wish(self._view, want, self.holder, self._offer)
+        free = max(0, self._slots.number - len(self._out))
+        wish = Wish(self._view, want, self.holder, self._offer, at_once=free)
         with self._asking():
             self._dry = False
             settled = self._recorder.pending > 0

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from picas.errors import PoolError
 from picas.token import Document, State
-from picas.views import Design
 
 INLINE_LIMIT = 256 * 1024
 """Attachments up to this many bytes travel inside the document's own write; larger ones stream."""
@@ -243,11 +242,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def designs(self) -> dict[str, Document]:
-        """All design documents but companions, by name (without ``_design/``)."""
-
-    def companions(self, design: Design) -> list[Document]:  # noqa: ARG002
-        """The documents that a design has in this store beside its own."""
-        return []
+        """All design documents, by name (without ``_design/``)."""
 
     def hurry(self, seconds: float) -> None:  # noqa: B027 - most stores answer at once anyway
         """Let no verb take longer than `seconds` from now on: whoever uses it has to end."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from picas import token, wellformed
@@ -16,6 +16,8 @@ from picas.pool.settle import Settlement, Verdict, change_for
 from picas.pool.update import Change, Updated, Updating
 from picas.token import Document, Holder
 
+MOST_CLAIMED = 1_000
+
 log = logging.getLogger("picas.pool")
 
 
@@ -28,16 +30,27 @@ class Wish:
         limit: How many tokens at most.
         holder: Who claims.
         offer: What the pilot has for them; tokens that need more are passed over.
+        at_once: How many of them will start at once; None for all. The others are claimed ahead.
     """
 
     view: str
     limit: int
     holder: Holder
     offer: Offer | None = None
+    at_once: int | None = None
 
     def ready_at(self, doc: Document) -> float:
         """From when on this pilot may run a token; infinite if never."""
         return (self.offer or Offer(self.holder.host)).ready_at(doc)
+
+    def leases(self, docs: Sequence[Document]) -> Iterator[tuple[Document, str]]:
+        """Tokens in the order in which they will start, each with its lease.
+
+        First come those that were lost with a pilot: what kills pilots must be known to have run.
+        """
+        at_once = len(docs) if self.at_once is None else self.at_once
+        for i, doc in enumerate(sorted(docs, key=token.was_lost, reverse=True)):
+            yield doc, token.new_lease(ahead=i >= at_once)
 
 
 class Exchange:
@@ -55,6 +68,7 @@ class Exchange:
         self.doubts = Doubts(store)
         self.passed_over = Candidates()
         self._store = store
+        self._most = MOST_CLAIMED
 
     def make(
         self, settlements: Sequence[Settlement], wish: Wish | None
@@ -92,13 +106,15 @@ class Exchange:
         waits = delays(0.01, 1.0)
         while not granted:
             with self._store.exclusive():
-                found = self._store.candidates(wish.view, wish.limit, wish.ready_at)
+                limit = min(wish.limit, self._most)
+                found = self._store.candidates(wish.view, limit, wish.ready_at)
                 if not found.docs:
                     self.passed_over = found
                     break
                 now = self._store.now()
                 claims = [
-                    token.claim(doc, now, wish.holder, token.new_lease()) for doc in found.docs
+                    token.claim(doc, now, wish.holder, lease)
+                    for doc, lease in wish.leases(found.docs)
                 ]
                 answers = self._write(settling, claims)
             granted = self._granted(claims, answers)
@@ -121,6 +137,9 @@ class Exchange:
     def _granted(self, claims: list[Document], answers: list[Written]) -> list[Document]:
         """The claims that count, by the answers of the store."""
         taken = [(d, a) for d, a in zip(claims, answers, strict=True) if a.rev is not None]
+        # Where others were mostly faster, there is little left, or many want it: ask for less.
+        crowded = 2 * len(taken) < len(claims)
+        self._most = max(1, len(claims) // 2) if crowded else min(2 * self._most, MOST_CLAIMED)
         refused = [a.error for a in answers if a.error and not isinstance(a.error, Conflict)]
         if refused and not taken:
             raise refused[0]  # asking again would meet the same

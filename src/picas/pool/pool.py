@@ -369,9 +369,7 @@ class Pool:
         Raises:
             Forbidden: Only an administrator of the database may add views.
         """
-        wanted = [design.document(), *self.store.companions(design)]
-        changed = [self._replace(doc) for doc in wanted]
-        return any(changed)
+        return self._replace(design.document())
 
     def _replace(self, doc: Document) -> bool:
         """Write a document over whatever is there; False if that is the same."""
@@ -401,8 +399,4 @@ class Pool:
         doc = self.store.read([f"_design/{name}"])[0]
         if doc is None:
             raise ViewMissing(f"no views {name}/… in {self.url}; 'picas views list' shows all")
-        companions = self.store.read([c["_id"] for c in self.store.companions(Design(name))])
-        for there in (*companions, doc):
-            if there is not None:
-                gone = {"_id": there["_id"], "_rev": there["_rev"], "_deleted": True}
-                write_one(self.store, gone)
+        write_one(self.store, {"_id": doc["_id"], "_rev": doc["_rev"], "_deleted": True})

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,10 +24,10 @@ from picas.pool.base import Candidates, Changes, Leaf, ReadyAt, Store, Written
 from picas.pool.couchdb import conflicts
 from picas.pool.couchdb.http import READ_SECONDS, Session, encode
 from picas.pool.couchdb.resolve import Resolver
-from picas.pool.couchdb.work import Row, WorkFinder, page_of
+from picas.pool.couchdb.work import Query, Row, WorkFinder, page_of
 from picas.pool.settle import content_type
 from picas.token import Document, State
-from picas.views import MONITOR, Design, is_claim_index, split
+from picas.views import MONITOR, split
 
 WRITE_DOCUMENTS = 500
 """Documents one ``_bulk_docs`` carries at most; more go slower a document."""
@@ -76,19 +76,12 @@ class CouchStore(Store):
 
     def create(self) -> bool:
         made = not self.exists() and self._make()
-        monitor, index = MONITOR.document(), MONITOR.claims()
-        there, has_index = self.read([monitor["_id"], index["_id"]])
-        if there is None:
-            self._add(monitor)
-        if has_index is None and not Design.from_document(there or monitor).raw:
-            with nullcontext() if there is None else suppress(Forbidden):
-                self._add(index)
+        monitor = MONITOR.document()
+        if self.read([monitor["_id"]]) == [None]:
+            for written in self.write([monitor]):
+                if written.error is not None:
+                    raise written.error
         return made
-
-    def _add(self, doc: Document) -> None:
-        (written,) = self.write([doc])
-        if written.error is not None:
-            raise written.error
 
     def _make(self) -> bool:
         try:
@@ -211,7 +204,7 @@ class CouchStore(Store):
         if batch:
             written += self._write(docs[len(written) :], batch)
         if any(isinstance(answer.error, Conflict) for answer in written):
-            self._work.forget()
+            self._work.crowded()
         return written
 
     def _write(self, docs: Sequence[Document], encoded: list[bytes]) -> list[Written]:
@@ -292,16 +285,12 @@ class CouchStore(Store):
             "include_docs": "true",
         }
         answer = self._ask("reading the designs", "GET", "/_all_docs", "rows", query=query)
-        found = {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
-        return {name: doc for name, doc in found.items() if not is_claim_index(name)}
+        return {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
 
-    def companions(self, design: Design) -> list[Document]:
-        return [design.claims()]
-
-    def _rows(self, view: str, query: dict[str, object], *, reduce: bool = False) -> Any:
+    def _rows(self, view: str, query: Query, *, reduce: bool = False) -> Any:
         name, part = split(view)
         path = f"/_design/{quote(name, safe='')}/_view/{quote(part, safe='')}"
-        query = query if reduce else query | {"reduce": "false"}
+        query = query if reduce else {**query, "reduce": "false"}
         try:
             return self._ask(f"reading the view {view}", "GET", path, "rows", query=query)
         except PoolMissing:

@@ -1,18 +1,22 @@
 """Finding tokens that may be claimed, so that pilots seldom meet and seldom ask.
 
-A design of ours has an index for this (`picas.views.Design.claims`): a row for each free token, in
-an order that is random but fixed, and each look begins at a random place of it. The index is read
-as it stands (``update=lazy``), for bringing it up to date takes the time of all writes since; what
+Each pilot walks through a view from a random place on, and leaps ahead where it meets others. It
+goes by ids, so that what it claims lies close together in the database: that is cheaper to write.
+The view is read as it stands, for bringing it up to date takes the time of all writes since; what
 is stale in it shows when the tokens are read, or at last when a claim meets another revision. Only
-when nothing was found is it brought up to date. Views without such an index (raw ones, and those
-of databases that a classic client prepared) are read themselves.
+when much of it is stale is it brought up to date behind a look (``update=lazy``), and before one
+when nothing was found.
+
+A design of ours has a view for this (`picas.views.FREE`), in which tokens that must wait stand
+apart, and which tells what tokens need. Of other designs the view itself is walked through.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from picas import token, views
 from picas.pool.base import Candidates, ReadyAt
@@ -26,96 +30,112 @@ READ_AHEAD = 50
 FRESH_SECONDS = 2.0
 """How long tokens that were read ahead are offered."""
 
-SPREAD = 2_000
-"""Furthest row at which a look into a plain view begins: skipping rows costs time."""
+LEAP = 2_000
+"""Rows that a pilot leaps at most, to get away from others: skipping rows costs time."""
+
+MOSTLY = 0.75
+"""Share of rows that name free tokens, below which a view is due to be brought up to date: one
+that is updated seldom is spared the states that a token passes through in between."""
+
+DUE_SECONDS = 10.0
+"""How often it is looked first for tokens that had to wait, and now may be claimed."""
 
 PAGE = 200
 KNOWN_SECONDS = 600.0
-"""How long it is taken for granted that a design has an index, or none."""
+"""How long it is taken for granted that a design has the view of free tokens, or not."""
 
 Row = Mapping[str, Any]
-AskView = Callable[[str, dict[str, object]], Any]
+Query = Mapping[str, object]
+AskView = Callable[[str, Query], Any]
 """Gives the answer of a view, by its name and a query."""
 
 Read = Callable[[Sequence[str]], list[Document | None]]
 
-_BEHIND: Mapping[str, object] = {}
-"""Sorts behind every number."""
+_BEHIND: Query = {}
+"""Sorts behind every number and text."""
 
 
-class _Rows(Protocol):
-    """Where rows of free tokens come from; each names a token and may tell what it needs."""
+class WorkFinder:
+    """Finds candidates in the views of a database.
 
-    def some(self, number: int) -> Sequence[Row]:
-        """Some rows from a random place, perhaps stale."""
+    Args:
+        ask: Asks a view.
+        read: Reads documents.
+        now: The server's time.
+    """
 
-    def all(self, now: float) -> Iterator[Sequence[Row]]:
-        """All rows of tokens that need not wait any more, up to date, a page at a time."""
+    def __init__(self, ask: AskView, read: Read, now: Callable[[], float]) -> None:
+        self._ask = ask
+        self._read = read
+        self._now = now
+        self._walks: dict[str, _Walk] = {}
 
-    def later(self, now: float) -> Iterator[Sequence[Row]]:
-        """Rows of tokens that still wait, the earliest first."""
+    def crowded(self) -> None:
+        """A write met other revisions than were read: others are at work in the same place."""
+        for walk in list(self._walks.values()):
+            walk.shelf.docs = []
+            walk.leap = True
+
+    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
+        """See `picas.pool.base.Store.candidates`."""
+        walk = self._walks.get(view)
+        if walk is None or time.monotonic() >= walk.known_until:
+            walk = self._walks[view] = self._begin(view)
+        if taken := walk.shelf.take(limit):
+            return Candidates(taken)
+        now, number = self._now(), max(limit, walk.shelf.ahead())
+        passed_over: list[float] = []
+        for page in walk.pages(number, now):
+            if free := self._free(page, walk, ready_at, now, passed_over):
+                walk.shelf.fill(free)
+                return Candidates(walk.shelf.take(min(limit, len(free))))
+        for rows in walk.later(now):
+            passed_over += [ready_at(walk.tells(row)) for row in rows]
+            if passed_over[-1] < math.inf:
+                break
+        return Candidates.later(passed_over)
+
+    def _begin(self, view: str) -> "_Walk":
+        design, part = views.split(view)
+        (doc,) = self._read([f"_design/{design}"])
+        has_free = part == views.TODO and doc and views.FREE in Design.from_document(doc).views
+        return (
+            _FreeWalk(self._ask, f"{design}/{views.FREE}") if has_free else _Walk(self._ask, view)
+        )
+
+    def _free(
+        self,
+        page: "_Page",
+        walk: "_Walk",
+        ready_at: ReadyAt,
+        now: float,
+        passed_over: list[float],
+    ) -> list[Document]:
+        """The tokens of these rows that may be claimed now; notes when the others may be."""
+        moments = [(row["id"], ready_at(walk.tells(row))) for row in page.rows]
+        later = [at for _, at in moments if at > now]
+        wanted = [doc_id for doc_id, at in moments if at <= now]
+        docs, stale = [], 0
+        for doc in self._read(wanted) if wanted else ():
+            if doc is None or token.state(doc) is not State.TODO:
+                stale += 1
+            elif (at := ready_at(doc)) <= now:
+                docs.append(doc)
+            else:
+                later.append(at)
+        if page.fresh:
+            passed_over += later
+        else:
+            walk.met(stale, len(wanted))
+        return docs
 
 
 @dataclass(frozen=True, slots=True)
-class _Index:
-    """The index of a design; its keys: until when a token waits (or 0), and a random number."""
+class _Page:
+    """A page of a view, and whether it is up to date."""
 
-    ask: AskView
-    view: str
-
-    def some(self, number: int) -> Sequence[Row]:
-        for low, high in self._ring():
-            if rows := self._page(low, high, number, "lazy"):
-                return rows
-        return ()
-
-    def all(self, now: float) -> Iterator[Sequence[Row]]:
-        # First what had to wait: else it would have to wait until all the rest is done.
-        for low, high in (([0, _BEHIND], [now, _BEHIND]), *self._ring()):
-            yield from self._pages(low, high)
-
-    def later(self, now: float) -> Iterator[Sequence[Row]]:
-        yield from self._pages([now, _BEHIND], [_BEHIND])
-
-    def _ring(self) -> Sequence[tuple[list[Any], list[Any]]]:
-        """The rows of tokens that need not wait, from a random place on and around."""
-        start = random.getrandbits(32)
-        return ([0, start], [0, _BEHIND]), ([0], [0, start])
-
-    def _pages(self, low: list[Any], high: list[Any]) -> Iterator[Sequence[Row]]:
-        rows = self._page(low, high, PAGE, "true")
-        while rows:
-            yield rows
-            rows = self._page(low, high, PAGE, "true", behind=rows[-1])
-
-    def _page(
-        self, low: object, high: object, number: int, update: str, behind: Row | None = None
-    ) -> Sequence[Row]:
-        query = {"startkey": _json(low), "endkey": _json(high), "limit": number, "update": update}
-        return page_of(self.ask, self.view, query, behind)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plain:
-    """A view as it is; its rows tell nothing of their tokens, which must be read."""
-
-    ask: AskView
-    view: str
-
-    def some(self, number: int) -> Sequence[Row]:
-        total = self.ask(self.view, {"limit": 0, "update": "lazy"}).get("total_rows", 0)
-        skip = random.randint(0, max(0, min(total, SPREAD) - number))
-        query = {"limit": number, "skip": skip, "update": "lazy"}
-        return [_silent(row) for row in page_of(self.ask, self.view, query)]
-
-    def all(self, now: float) -> Iterator[Sequence[Row]]:  # noqa: ARG002 - it has waiting ones too
-        rows = page_of(self.ask, self.view, {"limit": PAGE})
-        while rows:
-            yield [_silent(row) for row in rows]
-            rows = page_of(self.ask, self.view, {"limit": PAGE}, rows[-1])
-
-    def later(self, now: float) -> Iterator[Sequence[Row]]:  # noqa: ARG002
-        yield from ()
+    rows: Sequence[Row]
+    fresh: bool
 
 
 @dataclass(slots=True)
@@ -150,109 +170,106 @@ class _Shelf:
         self.docs, self.until, self.offered = docs, time.monotonic() + FRESH_SECONDS, 0
 
 
-class WorkFinder:
-    """Finds candidates in the views of a database.
+class _Walk:
+    """A pilot's way through a view whose rows tell nothing but ids.
 
-    Args:
-        ask: Asks a view.
-        read: Reads documents.
-        now: The server's time.
+    Attributes:
+        shelf: What was read ahead.
+        leap: Get away from others.
+        known_until: When it is to be looked again if it is the right view, by the monotonic clock.
     """
 
-    def __init__(self, ask: AskView, read: Read, now: Callable[[], float]) -> None:
+    within: ClassVar[Query] = {}
+    """Where in the view the tokens are that need not wait."""
+
+    def __init__(self, ask: AskView, view: str) -> None:
+        self.shelf = _Shelf()
+        self.leap = True
+        self.known_until = time.monotonic() + KNOWN_SECONDS
         self._ask = ask
-        self._read = read
-        self._now = now
-        self._shelves: dict[str, _Shelf] = {}
-        self._known: dict[str, tuple[_Rows, float]] = {}
+        self._view = view
+        self._behind: Row | None = None
+        self._stale = False
 
-    def forget(self) -> None:
-        """Drop what was read ahead: a write met other revisions than were read."""
-        for shelf in list(self._shelves.values()):
-            shelf.docs = []
+    def pages(self, number: int, now: float) -> Iterator[_Page]:
+        """Rows of tokens that need not wait: some as the view stands, then all, up to date."""
+        yield _Page(self._some(number), fresh=False)
+        for rows in self._all(now):
+            yield _Page(rows, fresh=True)
 
-    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
-        """See `picas.pool.base.Store.candidates`."""
-        shelf = self._shelves.setdefault(view, _Shelf())
-        if taken := shelf.take(limit):
-            return Candidates(taken)
-        return self._look(self._rows(view), shelf, limit, ready_at)
+    def later(self, now: float) -> Iterator[Sequence[Row]]:  # noqa: ARG002 - they are among all
+        """Rows of tokens that must wait, the earliest first."""
+        yield from ()
 
-    def _rows(self, view: str) -> _Rows:
-        """Where to look for the tokens of a view; asked of the database now and then."""
-        rows, until = self._known.get(view, (None, 0.0))
-        if rows is None or time.monotonic() >= until:
-            has_index = self._has_index(*views.split(view))
-            design = views.split(view)[0]
-            rows = _Index(self._ask, views.claim_index(design)) if has_index else None
-            rows = rows or _Plain(self._ask, view)
-            self._known[view] = rows, time.monotonic() + KNOWN_SECONDS
+    def tells(self, row: Row) -> Document:  # noqa: ARG002
+        """What a row tells of the needs of its token."""
+        return {}
+
+    def met(self, stale: int, seen: int) -> None:
+        """Take note of how many of the tokens in a page were taken already."""
+        self._stale = self.leap = stale > (1 - MOSTLY) * seen
+
+    def _some(self, number: int) -> Sequence[Row]:
+        """Rows from where the last ones ended, or from further on; at the end from the head."""
+        update = "lazy" if self._stale else "false"
+        query = {**self.within, "limit": number, "update": update}
+        skip = 0
+        if self.leap:
+            most = LEAP
+            if self._behind is None:
+                answer = self._ask(self._view, {**query, "limit": 0})
+                most = min(LEAP, answer.get("total_rows", 0) - number)
+            skip = random.randint(0, max(0, most))
+        rows = page_of(self._ask, self._view, {**query, "skip": skip}, self._behind)
+        if not rows and (skip or self._behind is not None):
+            rows = page_of(self._ask, self._view, query)
+        self._behind, self.leap = rows[-1] if rows else None, False
         return rows
 
-    def _has_index(self, design: str, view: str) -> bool:
-        """Tell whether a view has the index that its design, as it is now, would get."""
-        names = views.claim_index(design).partition("/")[0], design
-        index, doc = self._read([f"_design/{name}" for name in names])
-        if view != views.TODO or index is None or doc is None:
-            return False
-        found = Design.from_document(doc)
-        return not found.raw and index == {**found.claims(), "_rev": index["_rev"]}
+    def _all(self, now: float) -> Iterator[Sequence[Row]]:  # noqa: ARG002
+        yield from self._pages(self.within)
 
-    def _look(self, rows: _Rows, shelf: _Shelf, limit: int, ready_at: ReadyAt) -> Candidates:
-        now, number = self._now(), max(limit, shelf.ahead())
-        free = self._free(rows.some(number + number // 4), ready_at, now)
-        passed_over: list[float] = []
-        for page in () if free else rows.all(now):
-            free = self._free(page, ready_at, now, passed_over)
-            if free:
-                break
-        if free:
-            shelf.fill(free)
-            return Candidates(shelf.take(min(limit, len(free))))
-        for page in rows.later(now):
-            moments = [ready_at(_told(row)) for row in page]
-            passed_over += moments
-            if min(moments) < float("inf"):
-                break
-        return Candidates.later(passed_over)
-
-    def _free(
-        self,
-        rows: Sequence[Row],
-        ready_at: ReadyAt,
-        now: float,
-        passed_over: list[float] | None = None,
-    ) -> list[Document]:
-        """The tokens of these rows that may be claimed now; notes when the others may be."""
-        moments = [(row["id"], ready_at(_told(row))) for row in rows]
-        later = [at for _, at in moments if at > now]
-        wanted = [doc_id for doc_id, at in moments if at <= now]
-        docs = []
-        for doc in self._read(wanted) if wanted else ():
-            if doc is not None and token.state(doc) is State.TODO:
-                if (at := ready_at(doc)) <= now:
-                    docs.append(doc)
-                else:
-                    later.append(at)
-        if passed_over is not None:
-            passed_over += later
-        return docs
+    def _pages(self, within: Query) -> Iterator[Sequence[Row]]:
+        query = {**within, "limit": PAGE}
+        rows = page_of(self._ask, self._view, query)
+        while rows:
+            yield rows
+            rows = page_of(self._ask, self._view, query, rows[-1])
 
 
-def _told(row: Row) -> Document:
-    """What a row of an index tells of its token."""
-    value = row["value"] if isinstance(row["value"], dict) else {}
-    return {**value, "not_before": row["key"][0]}
+class _FreeWalk(_Walk):
+    """A way through the view of free tokens: by when they need not wait any more, then by id."""
+
+    within: ClassVar[Query] = {"startkey": "[0]", "endkey": "[0,{}]"}
+
+    def __init__(self, ask: AskView, view: str) -> None:
+        super().__init__(ask, view)
+        self._due_at = 0.0
+
+    def pages(self, number: int, now: float) -> Iterator[_Page]:
+        # Those that had to wait go first now and then: else they would go last.
+        if time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + DUE_SECONDS
+            due = {**self._due(now), "limit": number, "update": "lazy"}
+            yield _Page(page_of(self._ask, self._view, due), fresh=False)
+        yield from super().pages(number, now)
+
+    def later(self, now: float) -> Iterator[Sequence[Row]]:
+        yield from self._pages(_between([now, _BEHIND], [_BEHIND]))
+
+    def tells(self, row: Row) -> Document:
+        needs = row["value"] if isinstance(row["value"], dict) else {}
+        return {**needs, "not_before": row["key"][0]}
+
+    def _all(self, now: float) -> Iterator[Sequence[Row]]:
+        yield from self._pages(self._due(now))
+        yield from self._pages(self.within)
+
+    def _due(self, now: float) -> Query:
+        return _between([0, _BEHIND], [now, _BEHIND])
 
 
-def _silent(row: Row) -> Row:
-    """A row of a plain view in the form of an index that tells nothing."""
-    return {"id": row["id"], "key": [0], "value": None}
-
-
-def page_of(
-    ask: AskView, view: str, query: dict[str, object], behind: Row | None = None
-) -> Sequence[Row]:
+def page_of(ask: AskView, view: str, query: Query, behind: Row | None = None) -> Sequence[Row]:
     """Rows of a view, behind a row of it if one is given."""
     if behind is None:
         rows: list[Row] = ask(view, query)["rows"]
@@ -260,8 +277,12 @@ def page_of(
     # One more, since that row comes first if it is still there.
     number = int(str(query["limit"])) + 1
     start = {"startkey": _json(behind["key"]), "startkey_docid": behind["id"], "limit": number}
-    rows = ask(view, query | start)["rows"]
+    rows = ask(view, {**query, **start})["rows"]
     return [row for row in rows if row["id"] != behind["id"]][: number - 1]
+
+
+def _between(low: object, high: object) -> Query:
+    return {"startkey": _json(low), "endkey": _json(high)}
 
 
 def _json(value: object) -> str:

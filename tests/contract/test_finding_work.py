@@ -1,0 +1,158 @@
+"""How pilots find work in a CouchDB: all of it, once, and without reading what is not for them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from picas import token
+from picas.needs import Offer
+from picas.pool import Pool, connect
+from picas.token import Document, Holder
+from picas.views import FREE
+from tests.contract.support import ANNA, TODO, claim_all, fill, names, numbered
+
+FIT = Offer("host-a", cores=2)
+
+
+@pytest.fixture
+def pool(couch_url: str) -> Iterator[Pool]:
+    """A pool on a CouchDB."""
+    with connect(couch_url, create=True) as made:
+        yield made
+
+
+@pytest.fixture
+def read(pool: Pool) -> Callable[[], list[str]]:
+    """Tells which documents the pool's look for work has read since it was last asked."""
+    work = pool.store._work  # type: ignore[attr-defined]
+    seen: list[str] = []
+    real = work._read
+
+    def noted(ids: Sequence[str]) -> Any:
+        seen.extend(i for i in ids if not i.startswith("_design/"))
+        return real(ids)
+
+    def since() -> list[str]:
+        found, seen[:] = list(seen), []
+        return found
+
+    work._read = noted
+    return since
+
+
+def without_free(pool: Pool) -> None:
+    """Give the pool a Monitor as a classic client makes it."""
+    (doc,) = pool.store.read(["_design/Monitor"])
+    assert doc is not None
+    del doc["picas"], doc["views"][FREE]
+    (written,) = pool.store.write([doc])
+    assert written.error is None
+
+
+@pytest.mark.parametrize("classic", [False, True], ids=["ours", "classic"])
+def test_pilots_share_out_all_there_is(pool: Pool, couch_url: str, classic: bool) -> None:
+    """Pilots that claim different numbers at once get every token, each once."""
+    if classic:
+        without_free(pool)
+    ids = fill(pool, *numbered(400))
+    sizes = [1, 3, 20, 100]
+
+    def drain(size: int) -> list[str]:
+        taken: list[str] = []
+        holder = Holder(f"pilot_{size}", "host")
+        with connect(couch_url, create=False) as own:
+            while docs := own.claim(TODO, size, holder):
+                assert len(docs) <= size
+                taken += names(docs)
+        return taken
+
+    with ThreadPoolExecutor(len(sizes)) as threads:
+        taken = [name for got in threads.map(drain, sizes) for name in got]
+    assert Counter(taken) == Counter(ids)
+
+
+def test_tokens_that_wait_are_not_read(pool: Pool, read: Callable[[], list[str]]) -> None:
+    """However many wait, an empty claim looks at none of them, and knows when the first is due."""
+    due = pool.now() + 500
+    fill(pool, *(f"w{n}" for n in range(450)), not_before=due + 100)
+    fill(pool, "first", not_before=due)
+    assert pool.claim(TODO, 10, ANNA) == []
+    assert pool.passed_over.due == pytest.approx(due, abs=1)
+    assert read() == []
+
+
+def test_tokens_that_need_more_are_not_read(pool: Pool, read: Callable[[], list[str]]) -> None:
+    """What does not fit is told by the view; the pilot finds what does among it."""
+    fill(pool, *(f"b{n:03}" for n in range(450)), cores=16)
+    assert pool.claim(TODO, 10, ANNA, FIT) == []
+    assert pool.passed_over.unfit == 450
+    fill(pool, "small", cores=1)
+    assert names(pool.claim(TODO, 10, ANNA, FIT)) == ["small"]
+    assert set(read()) == {"small"}
+
+
+def test_what_had_to_wait_is_not_last(pool: Pool) -> None:
+    """A token whose time has come goes before those that never had to wait."""
+    fill(pool, *numbered(50))
+    fill(pool, "waited", not_before=pool.now() - 5)
+    pool.count("Monitor/todo")  # the views are current
+    assert names(pool.claim(TODO, 1, ANNA)) == ["waited"]
+
+
+def test_tokens_are_read_ahead_for_claims_of_one(pool: Pool, read: Callable[[], list[str]]) -> None:
+    """Claims of one token at a time do not look into the view each time."""
+    ids = fill(pool, *numbered(60))
+    asked: list[str] = []
+    work = pool.store._work  # type: ignore[attr-defined]
+    real = work._ask
+
+    def ask(view: str, query: Any) -> Any:
+        asked.append(view)
+        return real(view, query)
+
+    work._ask = ask
+    taken: list[str] = []
+    while docs := pool.claim(TODO, 1, ANNA):
+        taken += names(docs)
+    assert sorted(taken) == ids
+    assert len(asked) < len(ids) / 2
+    assert len(read()) <= 2 * len(ids)
+
+
+def test_tokens_read_ahead_and_taken_by_others_are_left_to_them(pool: Pool, couch_url: str) -> None:
+    """What somebody else claimed meanwhile is not claimed from what was read before."""
+    ids = fill(pool, *numbered(40))
+    mine = [doc for _ in range(8) for doc in pool.claim(TODO, 1, ANNA)]
+    with connect(couch_url, create=False) as other:
+        theirs = other.claim(TODO, 20, Holder("pilot_other", "host"))
+    rest = claim_all(pool)
+    taken = [*names(mine), *names(theirs), *names(rest)]
+    assert sorted(taken) == ids
+    for doc in (*mine, *theirs, *rest):
+        assert token.holds(pool.get(doc["_id"]), doc)
+
+
+def test_tokens_with_odd_numbers_stay_as_they_are(pool: Pool) -> None:
+    """No JavaScript stands between a token and its pilot: numbers keep all their digits."""
+    own: Document = {"big": 2**63 + 1, "whole": 1.0, "small": 1e-320}
+    fill(pool, "a", **own)
+    (doc,) = pool.claim(TODO, 1, ANNA)
+    assert {name: doc[name] for name in own} == own
+    assert isinstance(doc["whole"], float)
+
+
+def test_view_that_gains_its_free_tokens_later(pool: Pool) -> None:
+    """A pilot that began on a classic Monitor goes on when ours takes its place."""
+    full = pool.designs()["Monitor"].document()
+    without_free(pool)
+    fill(pool, *numbered(10))
+    taken = names(pool.claim(TODO, 3, ANNA))
+    (there,) = pool.store.read(["_design/Monitor"])
+    assert there is not None
+    (written,) = pool.store.write([{**full, "_rev": there["_rev"]}])
+    assert written.error is None
+    taken += names(claim_all(pool))
+    assert sorted(taken) == numbered(10)
