@@ -314,7 +314,7 @@ def test_stop_in_an_outage_does_not_spin(pool: Pool, monkeypatch: pytest.MonkeyP
     def work(_: Document) -> int:
         monkeypatch.setattr(pool.store, "changes", away)
         pilot.stop("told to")
-        pilot._outage.began(PoolUnreachable("away"))
+        pilot._outage.failed(PoolUnreachable("away"))
         time.sleep(2)
         monkeypatch.undo()
         return 0

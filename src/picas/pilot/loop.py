@@ -4,22 +4,14 @@ import logging
 import math
 import queue
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from picas import needs, views
-from picas.errors import (
-    Forbidden,
-    InputError,
-    PoolError,
-    PoolUnreachable,
-    ServerError,
-    Unauthorized,
-    ViewMissing,
-)
+from picas.errors import InputError, PoolError
 from picas.pilot.document import PilotDocument, new_holder
+from picas.pilot.farewell import nothing_left
 from picas.pilot.health import Health
 from picas.pilot.lease import LeaseTimes
 from picas.pilot.outage import Outage
@@ -124,10 +116,6 @@ class Pilot:
         self._offer = needs.here(self.holder.host)
         self._pace = Pace(slots, claim_ahead)
         self._watcher = WorkWatcher(pool, self.wake)
-        self._outage = Outage()
-        # What may pass if it is waited for. Once the pool took our claims, being refused is no
-        # mistake of ours any more: CouchDB locks an address out after wrong passwords from it.
-        self._passing: tuple[type[PoolError], ...] = (PoolUnreachable, ServerError)
         self._out: set[str] = set()  # leases in the slots, waiting or running
         self._returning: list[Document] = []  # taken back from the slots, to be released
         self._dry = False
@@ -135,7 +123,6 @@ class Pilot:
         self._watch_until = 0.0  # how long the end waits for pilots that may be gone
         self._stopping: str | None = None
         self._told = self._said = self._hurry = False
-        self._asked: float | None = None
         self._started = time.monotonic()
         offered = {name: getattr(self._offer, name) for name in needs.NEEDS}
         facts = {"slots": slots, "view": view, **offered, **(about or {})}
@@ -143,6 +130,7 @@ class Pilot:
         self._document = PilotDocument(
             pool, self.holder, facts, times.heartbeat, self._live, self._reached
         )
+        self._outage = Outage(pool, self._recorder.keep, self._document.contact)
         self._reaper = Reaper(pool, times.lease)
 
     @property
@@ -180,9 +168,7 @@ class Pilot:
         Raises:
             PoolUnreachable: Inside that request: what becomes of it is not known.
         """
-        if self._asked is not None and time.monotonic() - self._asked > seconds:
-            self._asked = None
-            raise PoolUnreachable(f"no answer from {self._pool.url} in time")
+        self._outage.stop_asking(seconds)
 
     def run(self) -> Summary:
         """Work until there is a reason to end; returns what was done.
@@ -244,12 +230,14 @@ class Pilot:
             self._reap(thorough=last_look)
         if not (self._dry and self._may_end()):
             return False
-        self.summary.reason = self._nothing_left()
+        self.summary.reason = f"no work left in {self._view}"
+        with self._outage.asking():
+            self.summary.reason = nothing_left(self._pool, self._view, self._pool.passed_over)
         return True
 
     def _reap(self, *, thorough: bool) -> None:
         """Give back the tokens of pilots that are gone, and do not end while one is suspected."""
-        with self._asking():
+        with self._outage.asking():
             reaped = self._reaper.reap(thorough=thorough)
             if reaped.tokens:
                 self._dry = False
@@ -264,30 +252,6 @@ class Pilot:
         """Tell whether nothing is at work here, and nothing comes due soon."""
         soon = self._due - self._pool.now() <= PATIENCE_SECONDS
         return self._at_rest() and not self._criteria.endless and not soon
-
-    def _nothing_left(self) -> str:
-        """Why there is nothing to do: the view is empty, or what it has is not for now, or here."""
-        over = self._pool.passed_over
-        parts = [f"no work left in {self._view}"]
-        if over.unfit:
-            tokens = "1 token needs" if over.unfit == 1 else f"{over.unfit:,} tokens need"
-            parts.append(f"{tokens} more than this pilot has")
-        if over.due is not None:
-            minutes = (over.due - self._pool.now()) / 60
-            parts.append(f"a token waits for another {minutes:,.0f} min")
-        if len(parts) > 1:
-            parts[0] += " for now"
-        if locked := self._locked():
-            tokens = "1 token is" if locked == 1 else f"{locked:,} tokens are"
-            parts.append(f"{tokens} locked by other pilots (picas pilots)")
-        return "; ".join(parts)
-
-    def _locked(self) -> int:
-        """How many tokens of the view others hold."""
-        locked = 0
-        with self._asking(), suppress(ViewMissing):
-            locked = self._pool.count(f"{views.split(self._view)[0]}/{views.LOCKED}")
-        return locked
 
     def _say_stop(self, why: str) -> None:
         """Acknowledge a signal, once, while tasks still run."""
@@ -327,7 +291,7 @@ class Pilot:
         """
         free = max(0, self._slots.number - len(self._out))
         wish = Wish(self._view, want, self.holder, self._offer, at_once=free)
-        with self._asking():
+        with self._outage.asking():
             self._dry = False
             settled = self._recorder.pending > 0
             found = self._recorder.settle(wish, self._claimed)
@@ -344,7 +308,7 @@ class Pilot:
 
     def _claimed(self, tokens: list[Document]) -> None:
         """Hand claimed tokens to the slots."""
-        self._passing = (PoolUnreachable, ServerError, Unauthorized, Forbidden)
+        self._outage.admitted()
         self._out |= {doc["lease"] for doc in tokens}
         self._slots.put(tokens)
 
@@ -402,34 +366,17 @@ class Pilot:
 
     # --- the pool ------------------------------------------------------------------------------
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Ask the pool; what may pass begins an outage, an answer ends it."""
-        self._asked = time.monotonic()
-        try:
-            yield
-        except self._passing as error:
-            self._asked = None  # the disk is not to be given up for want of an answer
-            self._outage.began(error)
-            self._pool.touch.broke()
-            self._recorder.keep()
-        else:
-            self._outage.ended()
-            self._document.contact()
-        finally:
-            self._asked = None
-
     def _record_or_ask(self) -> None:
         """Settle what there is; in an outage without anything to settle, see if it is over."""
         if self._recorder.pending:
             self._record()
         elif self._outage.lasted():
-            with self._asking():
+            with self._outage.asking():
                 self._pool.changes(None, timeout=0)
 
     def _record(self) -> None:
         """Settle results, and release what was broken off."""
-        with self._asking():
+        with self._outage.asking():
             self._recorder.settle()
             self._recorder.release(self._stopping)
 
@@ -440,7 +387,7 @@ class Pilot:
         self._returning += self._slots.take_back(older_than)
         if not (self._returning or (self._stopping and self._pool.in_doubt)):
             return
-        with self._asking():
+        with self._outage.asking():
             if self._stopping:
                 doubtful = self._pool.recover_claims()
                 self._out |= {doc["lease"] for doc in doubtful}
@@ -479,7 +426,7 @@ class Pilot:
             except PoolError as error:
                 log.warning("tokens could not be given back: %s", error)
         self._recorder.give_up()
-        if Forbidden in self._passing:  # else no claim of ours was ever granted
+        if self._outage.is_admitted:  # else no claim of ours was ever granted
             self.summary.unsettled += self._pool.in_doubt
         if self.summary.kept:
             log.error("%s", self.summary.kept_line())
