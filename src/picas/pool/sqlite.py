@@ -7,7 +7,7 @@ the writer do not wait for each other.
 
 import json
 import os
-import secrets
+import random
 import sqlite3
 import threading
 import time
@@ -56,6 +56,15 @@ CREATE INDEX documents_by_seq ON documents (seq);
 CREATE TABLE counter (seq INTEGER NOT NULL);
 INSERT INTO counter VALUES (0);
 """
+
+_Row = tuple[str, int, str, str | None, float, str]
+_PUT = (
+    "INSERT INTO documents (id, seq, rev, state, not_before, body) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, rev = excluded.rev, "
+    "state = excluded.state, not_before = excluded.not_before, body = excluded.body"
+)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_random = random.Random()  # of our own: nobody seeds it
 
 _BUSY_SECONDS = 60.0
 _POLL_SECONDS = 0.08
@@ -219,20 +228,56 @@ class SqliteStore(Store):
 
     def write(self, docs: Sequence[Document]) -> list[Written]:
         db = self._db
+        written: list[Written] = []
+        rows: list[_Row] = []
         with self._transaction(db):
             (seq,) = db.execute(
                 "UPDATE counter SET seq = seq + ? RETURNING seq", (len(docs),)
             ).fetchone()
-            return [self._write(db, doc, seq - len(docs) + i + 1) for i, doc in enumerate(docs)]
+            there = self._standing(db, docs)
+            for number, doc in enumerate(docs, seq - len(docs) + 1):
+                doc_id, rev = doc["_id"], doc.get("_rev")
+                standing, has_attachments = there.get(doc_id, (None, False))
+                if standing != rev:
+                    why = Conflict(f"{doc_id!r} was changed or made by someone else in {self.url}")
+                    written.append(Written(doc_id, None, why))
+                    continue
+                answer = self._write(db, doc, number, rows, has_attachments=bool(has_attachments))
+                if answer.rev is not None:
+                    gone = bool(doc.get("_deleted"))
+                    there[doc_id] = None if gone else answer.rev, "_attachments" in doc
+                written.append(answer)
+            db.executemany(_PUT, rows)
+        return written
 
-    def _write(self, db: sqlite3.Connection, doc: Document, seq: int) -> Written:
+    def _standing(
+        self, db: sqlite3.Connection, docs: Sequence[Document]
+    ) -> dict[str, tuple[str | None, object]]:
+        """The revisions of those that there are, and whether they have attachments."""
+        found: dict[str, tuple[str | None, object]] = {}
+        for start in range(0, len(docs), _PAGE):
+            page = [doc["_id"] for doc in docs[start : start + _PAGE]]
+            rows = db.execute(
+                "SELECT id, rev, instr(body, '\"_attachments\"') FROM documents "
+                f"WHERE id IN ({','.join('?' * len(page))})",
+                page,
+            )
+            found.update((doc_id, (rev, has)) for doc_id, rev, has in rows)
+        return found
+
+    def _write(
+        self,
+        db: sqlite3.Connection,
+        doc: Document,
+        seq: int,
+        rows: list[_Row],
+        *,
+        has_attachments: bool,
+    ) -> Written:
+        """Write a document, or, where it is only a row, add that to the rows to be written."""
         doc_id, rev = doc["_id"], doc.get("_rev")
-        there = db.execute("SELECT rev, body FROM documents WHERE id = ?", (doc_id,)).fetchone()
-        if (there[0] if there else None) != rev:
-            conflict = Conflict(f"{doc_id!r} was changed or made by someone else in {self.url}")
-            return Written(doc_id, None, conflict)
         generation = int(rev.split("-", 1)[0]) if rev else 0
-        new_rev = f"{generation + 1}-{secrets.token_hex(8)}"
+        new_rev = f"{generation + 1}-{_random.getrandbits(64):016x}"
         if doc.get("_deleted"):
             db.execute("DELETE FROM documents WHERE id = ?", (doc_id,))
             attachments.drop(db, doc_id)
@@ -240,35 +285,42 @@ class SqliteStore(Store):
                 db.execute(f"DROP INDEX IF EXISTS {_index_name(doc_id)}")
             return Written(doc_id, new_rev)
         body = {name: value for name, value in doc.items() if name not in ("_id", "_rev")}
-        if "_attachments" in body or (there and '"_attachments"' in there[1]):
+        if doc_id.startswith("_design/"):
+            self._index_design(db, doc_id, body)
+        if has_attachments or "_attachments" in body:
             # One document's refusal must not leave its attachments changed: all or nothing.
             db.execute("SAVEPOINT document")
-            written = self._store(db, doc_id, body, seq, new_rev)
+            written = self._store(db, doc_id, body, seq, new_rev, rows)
             if written.error is not None:
                 db.execute("ROLLBACK TO document")
             db.execute("RELEASE document")
             return written
-        return self._store(db, doc_id, body, seq, new_rev)
+        return self._add_row(doc_id, body, seq, new_rev, rows)
 
     def _store(
-        self, db: sqlite3.Connection, doc_id: str, body: Document, seq: int, rev: str
+        self,
+        db: sqlite3.Connection,
+        doc_id: str,
+        body: Document,
+        seq: int,
+        rev: str,
+        rows: list[_Row],
     ) -> Written:
+        """Bring the attachments in line, then add the row."""
         try:
             attachments.store(db, doc_id, body, int(rev.split("-", 1)[0]))
         except PoolError as error:
             return Written(doc_id, None, error)
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return self._add_row(doc_id, body, seq, rev, rows)
+
+    def _add_row(
+        self, doc_id: str, body: Document, seq: int, rev: str, rows: list[_Row]
+    ) -> Written:
+        text = _encode(body)
         if len(text) > MAX_DOCUMENT_BYTES // 4 and len(text.encode()) > MAX_DOCUMENT_BYTES:
             return Written(doc_id, None, self._too_large(doc_id, len(text.encode())))
         state = token.state(body)
-        db.execute(
-            "INSERT INTO documents (id, seq, rev, state, not_before, body) "
-            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, "
-            "rev = excluded.rev, state = excluded.state, not_before = excluded.not_before, "
-            "body = excluded.body",
-            (doc_id, seq, rev, state.value if state else None, not_before(body), text),
-        )
-        self._index_design(db, doc_id, body)
+        rows.append((doc_id, seq, rev, state.value if state else None, not_before(body), text))
         return Written(doc_id, rev)
 
     def _too_large(self, doc_id: str, size: int) -> TooLarge:
@@ -389,8 +441,6 @@ class SqliteStore(Store):
 
     def _index_design(self, db: sqlite3.Connection, doc_id: str, body: Document) -> None:
         """Give a design with a condition an index of its own, as CouchDB gives every view one."""
-        if not doc_id.startswith("_design/"):
-            return
         design = Design.from_document({"_id": doc_id, **body})
         if design.raw:
             raise Unsupported(
