@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from picas.needs import not_before
 from picas.pool import sqlite_attachments as attachments
 from picas.pool.base import Candidates, Changes, ReadyAt, Store, Written
 from picas.pool.filesystem import refuse_network
+from picas.pool.sqlite_watch import FileWatch
 from picas.token import Document, State
 from picas.views import MONITOR, Design, split
 
@@ -67,8 +68,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _random = random.Random()  # of our own: nobody seeds it
 
 _BUSY_SECONDS = 60.0
-_POLL_SECONDS = 0.08
-_POLLS_BLIND = 12
+_BLIND_SECONDS = 1.0
 _PAGE = 500
 
 
@@ -479,19 +479,15 @@ class SqliteStore(Store):
             return written.rev
 
     def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
-        deadline = time.monotonic() + timeout
-        mark, closings = self._log_mark(), self._closings
-        found = self._changed(since, todo=todo)
-        polls = 0
-        while since is not None and not found.ids and self._closings == closings:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            time.sleep(min(_POLL_SECONDS, left))
-            polls += 1
-            before, mark = mark, self._log_mark()
-            # The mark's time stamp is coarse, so now and then the database itself is asked.
-            if mark != before or polls % _POLLS_BLIND == 0:
+        deadline, closings = time.monotonic() + timeout, self._closings
+        with closing(FileWatch(self.path.with_name(f"{self.path.name}-wal"))) as log:
+            found = self._changed(since, todo=todo)
+            while since is not None and not found.ids and self._closings == closings:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                # Now and then the database is asked without a sign.
+                log.wait(min(_BLIND_SECONDS, left))
                 found = self._changed(found.seq, todo=todo)
         return found
 
@@ -507,14 +503,6 @@ class SqliteStore(Store):
                 (int(after), latest),
             )
             return Changes(str(latest), [row[0] for row in rows])
-
-    def _log_mark(self) -> tuple[int, int] | None:
-        """Moves when anybody commits: the write-ahead log's time and size, cheap to look at."""
-        try:
-            log = os.stat(f"{self.path}-wal")  # noqa: PTH116 - this is asked all day
-        except OSError:
-            return None
-        return log.st_mtime_ns, log.st_size
 
 
 def _document(row: Sequence[Any]) -> Document:
