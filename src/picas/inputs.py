@@ -170,7 +170,7 @@ class Identifier:
         # An empty name is a database of its own in a temporary file, which SQLite removes.
         self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._seen.execute("PRAGMA journal_mode = OFF")
-        self._seen.execute("PRAGMA cache_size = -16384")
+        self._seen.execute("PRAGMA cache_size = -2048")
         self._seen.execute("CREATE TABLE seen (id INTEGER PRIMARY KEY, n INTEGER, place TEXT)")
         self._seen.execute("BEGIN")
 

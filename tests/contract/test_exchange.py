@@ -131,6 +131,20 @@ def test_token_to_be_tried_again_is_not_claimed_by_its_own_write(pool: Pool) -> 
     assert names(pool.claim(TODO, 2, ANNA)) == ["a"]
 
 
+def test_edit_under_a_result_whose_claim_lost_every_race(pool: Pool) -> None:
+    """A result that met an edit is not forgotten while the claim beside it is tried again."""
+    fill(pool, "a", "b")
+    doc = claim_one(pool)
+    (other,) = {"a", "b"} - {doc["_id"]}
+    edit(pool, doc["_id"], note="kept")
+    if pool.store.shared:  # the embedded store lets nobody in between
+        meanwhile(pool, lambda: edit(pool, other, note="faster"))
+    verdicts, claimed = pool.exchange(results([doc]), Wish(TODO, 1, ANNA))
+    assert verdicts == [Verdict.RECORDED]
+    assert names(claimed) == [other]
+    assert pool.get(doc["_id"])["note"] == "kept"
+
+
 def test_claim_that_lost_every_race_still_records(pool: Pool) -> None:
     """Results travel with the first try of a claim, and are written once."""
     fill(pool, "a", "b")

@@ -36,11 +36,12 @@ def test_nothing_grows_with_the_tokens_that_are_done(database: str, batch: int) 
     with connect(database, create=True) as pool:
         for number, old in enumerate((0, 3000)):
             push(pool, done(old))
-            push(pool, waiting(300, f"t{number}_"))
+            push(pool, waiting(200, f"t{number}_"))
             meters.append(drain(pool, batch))
     few, many = meters
-    assert few.tokens == many.tokens == 300
-    # Where a pilot begins to look is random, so the counts differ by a few.
-    assert many.requests <= few.requests * 1.1 + 5, meters
-    assert many.received <= few.received * 1.2 + 20_000, meters
-    assert many.largest <= few.largest * 1.2 + 2_000, meters
+    assert few.tokens == many.tokens == 200
+    # Where a pilot begins to look is random, so the figures differ by a few requests. Whatever
+    # read all the done tokens would take several times as much as these allow.
+    assert many.requests <= few.requests * 1.1 + 6, meters
+    assert many.received <= few.received * 1.2 + 60_000, meters
+    assert many.largest <= few.largest + 50_000, meters

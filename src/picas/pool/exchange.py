@@ -1,6 +1,7 @@
 """One write with which a pilot records what has ended and claims what comes next."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,6 @@ from picas.pool.files import send
 from picas.pool.settle import Settlement, Verdict, change_for
 from picas.pool.update import Change, Updated, Updating
 from picas.token import Document, Holder
-
-MOST_CLAIMED = 1_000
 
 log = logging.getLogger("picas.pool")
 
@@ -68,7 +67,7 @@ class Exchange:
         self.doubts = Doubts(store)
         self.passed_over = Candidates()
         self._store = store
-        self._most = MOST_CLAIMED
+        self._most = sys.maxsize
 
     def make(
         self, settlements: Sequence[Settlement], wish: Wish | None
@@ -139,7 +138,7 @@ class Exchange:
         taken = [(d, a) for d, a in zip(claims, answers, strict=True) if a.rev is not None]
         # Where others were mostly faster, there is little left, or many want it: ask for less.
         crowded = 2 * len(taken) < len(claims)
-        self._most = max(1, len(claims) // 2) if crowded else min(2 * self._most, MOST_CLAIMED)
+        self._most = max(1, len(claims) // 2) if crowded else min(2 * self._most, sys.maxsize)
         refused = [a.error for a in answers if a.error and not isinstance(a.error, Conflict)]
         if refused and not taken:
             raise refused[0]  # asking again would meet the same

@@ -51,7 +51,6 @@ class Updating:
 
     def written(self, answers: Sequence[Written]) -> None:
         """Note what became of each of the documents."""
-        self._clashed = []
         for (i, doc), answer in zip(self._wanted, answers, strict=True):
             if answer.rev is not None:
                 self._results[i] = Updated({**doc, "_rev": answer.rev}, changed=True)
@@ -71,8 +70,9 @@ class Updating:
         while self._wanted or self._clashed:
             if self._clashed:
                 time.sleep(next(waits))
-                ids = [self._changes[i][0]["_id"] for i in self._clashed]
-                self._apply(zip(self._clashed, self._store.read(ids), strict=True))
+                clashed, self._clashed = self._clashed, []
+                ids = [self._changes[i][0]["_id"] for i in clashed]
+                self._apply(zip(clashed, self._store.read(ids), strict=True))
             self.written(self._store.write(self.documents) if self._wanted else ())
         return [self._results[i] for i in range(len(self._changes))]
 

@@ -98,7 +98,8 @@ class WorkFinder:
     def _begin(self, view: str) -> "_Walk":
         design, part = views.split(view)
         (doc,) = self._read([f"_design/{design}"])
-        has_free = part == views.TODO and doc and views.FREE in Design.from_document(doc).views
+        found = Design.from_document(doc or {})
+        has_free = part == views.TODO and not found.raw and views.FREE in found.views
         return (
             _FreeWalk(self._ask, f"{design}/{views.FREE}") if has_free else _Walk(self._ask, view)
         )
