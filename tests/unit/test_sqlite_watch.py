@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from picas.pool import sqlite_watch
-from picas.pool.sqlite_watch import FileWatch
+from picas.pool.sqlite import watch as sqlite_watch
+from picas.pool.sqlite.watch import FileWatch
 
 LONG = 20.0
 

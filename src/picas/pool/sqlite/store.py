@@ -6,7 +6,6 @@ the writer do not wait for each other.
 """
 
 import json
-import os
 import random
 import sqlite3
 import threading
@@ -17,46 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from picas import token
-from picas.backoff import delays
 from picas.errors import (
     Conflict,
     Forbidden,
     PoolError,
     PoolMissing,
-    ServerError,
     TokenMissing,
     TooLarge,
     Unsupported,
     ViewMissing,
 )
 from picas.needs import not_before
-from picas.pool import sqlite_attachments as attachments
 from picas.pool.base import Candidates, Changes, ReadyAt, Store, Written
 from picas.pool.filesystem import refuse_network
-from picas.pool.sqlite_watch import FileWatch
+from picas.pool.sqlite import attachments
+from picas.pool.sqlite.file import FORMAT, LAYOUT, Connection, errors, layout_of
+from picas.pool.sqlite.watch import FileWatch
 from picas.token import Document, State
 from picas.views import MONITOR, Design, split
 
 MAX_DOCUMENT_BYTES = 8_000_000
 """As CouchDB's default, so that a pool can move there."""
-
-FORMAT = 2
-"""Number of the layout below, kept in the file's ``user_version``."""
-
-_LAYOUT = """
-CREATE TABLE documents (
-    id    TEXT PRIMARY KEY,
-    seq   INTEGER NOT NULL,
-    rev   TEXT NOT NULL,
-    state TEXT,
-    not_before REAL NOT NULL,
-    body  TEXT NOT NULL
-);
-CREATE INDEX documents_by_state ON documents (state, id, not_before);
-CREATE INDEX documents_by_seq ON documents (seq);
-CREATE TABLE counter (seq INTEGER NOT NULL);
-INSERT INTO counter VALUES (0);
-"""
 
 _Row = tuple[str, int, str, str | None, float, str]
 _PUT = (
@@ -67,29 +47,8 @@ _PUT = (
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _random = random.Random()  # of our own: nobody seeds it
 
-_BUSY_SECONDS = 60.0
 _BLIND_SECONDS = 1.0
 _PAGE = 500
-
-
-class _Connection:
-    """A thread's own connection: closed with the thread, or when the store is closed in it."""
-
-    def __init__(self, path: Path) -> None:
-        self.db = sqlite3.connect(
-            path,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,  # the last reference may go in another thread
-            cached_statements=256,
-        )
-        _use_wal(self.db)
-        # In WAL mode NORMAL loses nothing when a process dies, only when the power does.
-        self.db.execute("PRAGMA synchronous = NORMAL")
-
-    def __del__(self) -> None:
-        if hasattr(self, "db"):
-            self.db.close()
 
 
 class SqliteStore(Store):
@@ -134,16 +93,16 @@ class SqliteStore(Store):
         if not self.exists() and not self.path.parent.is_dir():
             raise PoolMissing(f"{self.path}: there is no folder {self.path.parent}; make it first")
         db = self._open()
-        if _format(db) == FORMAT:
+        if layout_of(db) == FORMAT:
             return False
         made = False
         with self._transaction(db):
-            if _format(db) == 0:
+            if layout_of(db) == 0:
                 if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                     raise Unsupported(
                         f"{self.path} is a database of another program; name a new one"
                     )
-                for statement in (_LAYOUT + attachments.LAYOUT).split(";"):
+                for statement in (LAYOUT + attachments.LAYOUT).split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {FORMAT}")
                 self.write([MONITOR.document()])
@@ -164,16 +123,16 @@ class SqliteStore(Store):
 
     def _open(self) -> sqlite3.Connection:
         """This thread's connection; the file is made if missing."""
-        own: _Connection | None = getattr(self._local, "own", None)
+        own: Connection | None = getattr(self._local, "own", None)
         if own is None:
-            with _errors(self.path):
-                own = _Connection(self.path)
+            with errors(self.path):
+                own = Connection(self.path)
             self._local.own = own
         return own.db
 
     @property
     def _db(self) -> sqlite3.Connection:
-        own: _Connection | None = getattr(self._local, "own", None)
+        own: Connection | None = getattr(self._local, "own", None)
         if own is not None:
             return own.db
         if not self.exists():
@@ -183,7 +142,7 @@ class SqliteStore(Store):
         return db
 
     def _check_layout(self, db: sqlite3.Connection) -> None:
-        layout = _format(db)
+        layout = layout_of(db)
         if layout != FORMAT:
             self.close()
             age = "a later version: upgrade PiCaS" if layout > FORMAT else "an earlier version"
@@ -198,7 +157,7 @@ class SqliteStore(Store):
         if db.in_transaction:
             yield
             return
-        with _errors(self.path):
+        with errors(self.path):
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -215,7 +174,7 @@ class SqliteStore(Store):
 
     def read(self, ids: Sequence[str]) -> list[Document | None]:
         db = self._db
-        with _errors(self.path):
+        with errors(self.path):
             found: dict[str, Document] = {}
             for start in range(0, len(ids), _PAGE):
                 page = list(ids[start : start + _PAGE])
@@ -330,7 +289,7 @@ class SqliteStore(Store):
         )
 
     def ids(self, prefix: str, limit: int) -> list[str]:
-        with _errors(self.path):
+        with errors(self.path):
             rows = self._db.execute(
                 "SELECT id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
                 (prefix, prefix + "\U0010ffff", limit),
@@ -341,7 +300,7 @@ class SqliteStore(Store):
 
     def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
         where, now = f"state = 'todo' AND {self._sql(view)}", self.now()
-        with _errors(self.path):
+        with errors(self.path):
             if behind := self._unfit.get(view):
                 docs, _ = self._ready(where, now, behind, limit, ready_at)
                 if docs:
@@ -382,7 +341,7 @@ class SqliteStore(Store):
         left = limit
         while left is None or left > 0:
             page = _PAGE if left is None else min(_PAGE, left)
-            with _errors(self.path):
+            with errors(self.path):
                 rows = self._db.execute(query, (after, page)).fetchall()
             yield from map(_document, rows)
             if len(rows) < page:
@@ -391,13 +350,13 @@ class SqliteStore(Store):
             left = None if left is None else left - len(rows)
 
     def count(self, view: str) -> int:
-        with _errors(self.path):
+        with errors(self.path):
             query = f"SELECT count(*) FROM documents WHERE {self._sql(view)}"
             return int(self._db.execute(query).fetchone()[0])
 
     def counts(self, design: str) -> dict[State, int]:
         where = self._sql(f"{design}/overview_total")
-        with _errors(self.path):
+        with errors(self.path):
             rows = self._db.execute(
                 f"SELECT state, count(*) FROM documents WHERE {where} GROUP BY state"
             )
@@ -422,7 +381,7 @@ class SqliteStore(Store):
         return f"({design.sql(part)})"
 
     def _design(self, name: str) -> Design | None:
-        with _errors(self.path):
+        with errors(self.path):
             row = self._db.execute(
                 "SELECT rev FROM documents WHERE id = ?", (f"_design/{name}",)
             ).fetchone()
@@ -494,7 +453,7 @@ class SqliteStore(Store):
     def _changed(self, after: str | None, *, todo: bool) -> Changes:
         """What changed after a point, as it is now."""
         condition = f" AND state = 'todo' AND not_before <= {self.now()}" if todo else ""
-        with _errors(self.path):
+        with errors(self.path):
             (latest,) = self._db.execute("SELECT seq FROM counter").fetchone()
             if after is None or int(after) >= latest:
                 return Changes(str(latest))
@@ -510,46 +469,5 @@ def _document(row: Sequence[Any]) -> Document:
     return {"_id": doc_id, "_rev": rev, **json.loads(body)}
 
 
-def _use_wal(db: sqlite3.Connection) -> None:
-    """Turn write-ahead logging on; SQLite's busy time-out does not cover this one statement."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    for wait in delays(0.01, 0.5):
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(wait)
-        else:
-            return
-
-
 def _index_name(design_id: str) -> str:
     return f'"view {design_id.encode().hex()}"'
-
-
-def _format(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, each naming the file and what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        text = str(error)
-        advice = {
-            "database or disk is full": "the disk is full: make room, then run this again",
-            "database is locked": f"other processes kept it busy for {_BUSY_SECONDS:.0f} s",
-            "attempt to write a readonly database": "you may not write it: check its permissions",
-            "unable to open database file": "check that its folder exists and may be written",
-            "file is not a database": "it is some other file: choose another name",
-        }.get(text, "")
-        kinds: dict[str, type[PoolError]] = {
-            "file is not a database": Unsupported,
-            "attempt to write a readonly database": Forbidden,
-        }
-        kind = kinds.get(text, ServerError)
-        problem = f"{text}: {advice}" if advice else text
-        raise kind(f"the pool at {os.fspath(path)}: {problem}") from error

@@ -1,0 +1,5 @@
+"""The embedded store: SQLite in a file."""
+
+from picas.pool.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]
