@@ -1,32 +1,72 @@
-"""``make bench``: print throughput on both stores as text, and as JSON with ``--json``."""
+"""``make bench``: each row of the table of targets, beside its peer or its limit.
+
+The exit status is 0 if all rows that could be measured were, whether or not they met their target;
+1 if one of them failed; 2 for a mistake in the arguments.
+"""
 
 import argparse
-import json
-from dataclasses import asdict
+import sys
+import traceback
+from collections.abc import Sequence
 
-from benchmarks.throughput import measure
+from benchmarks.bench import REPETITIONS, Bench
+from benchmarks.report import HEADER, Missing, Result, Skipped, WrongCount
+from benchmarks.rows import ROWS
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--sizes", default="1000,10000,100000", help="done tokens in the pool")
-    parser.add_argument("--tokens", type=int, default=4000, help="no-op tokens a measurement")
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
-    options = parser.parse_args()
-    sizes = sorted(int(size) for size in options.sizes.split(","))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the rows and print what came out."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.rows if name not in ROWS]
+    if unknown:
+        print(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}", file=sys.stderr)
+        return 2
+    if options.repetitions < 1:
+        print("--repetitions must be 1 or more", file=sys.stderr)
+        return 2
+    if options.list:
+        for row in ROWS.values():
+            print(f"{row.name:18}{row.about}")
+        return 0
     if not options.json:
-        print(f"{'store':16}{'work':>10}{'in pool':>10}{'tokens/s':>10}{'limit/s':>10}{'ratio':>7}")
-    for row in measure(sizes, options.tokens):
-        if options.json:
-            print(json.dumps(asdict(row) | {"ratio": row.ratio}), flush=True)
-        else:
-            print(
-                f"{row.store:16}{row.work:>10}{row.size:>10,}{row.rate:>10,.0f}"
-                f"{row.limit:>10,.0f}{row.ratio:>7.2f}",
-                flush=True,
-            )
+        print(HEADER)
+    with Bench(quick=options.quick, repetitions=options.repetitions) as bench:
+        chosen = options.rows or list(ROWS)
+        failed = [name for name in chosen if not _run(name, bench, as_json=options.json)]
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows; all by default")
+    parser.add_argument("--list", action="store_true", help="tell which rows there are")
+    parser.add_argument("--quick", action="store_true", help="small, one repetition: for trying")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS, help="of each side")
+    return parser
+
+
+def _run(name: str, bench: Bench, *, as_json: bool) -> bool:
+    """Run one row; False if it failed."""
+    try:
+        for result in ROWS[name].run(bench):
+            _show(result, as_json=as_json)
+    except Skipped as missing:
+        _show(Missing(name, str(missing)), as_json=as_json)
+    except WrongCount as error:
+        print(f"{name}: FAILED: {error}", file=sys.stderr, flush=True)
+        return False
+    except Exception:  # noqa: BLE001 - the other rows are measured all the same
+        traceback.print_exc()
+        print(f"{name}: FAILED", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _show(result: Result | Missing, *, as_json: bool) -> None:
+    print(result.as_json() if as_json else "\n".join(result.as_text()), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
