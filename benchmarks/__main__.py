@@ -5,17 +5,26 @@ The exit status is 0 if all rows that could be measured were, whether or not the
 """
 
 import argparse
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 
+from benchmarks import charts
 from benchmarks.bench import REPETITIONS, Bench
 from benchmarks.report import HEADER, Missing, Result, Skipped, WrongCount
 from benchmarks.rows import ROWS
 
+BUSY = 1.0
+"""A load average above which figures are not those of this machine alone."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the rows and print what came out."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments[:1]) == ["charts"]:
+        return charts.main(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     unknown = [name for name in options.rows if name not in ROWS]
@@ -32,13 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.json:
         print(HEADER)
     with Bench(quick=options.quick, repetitions=options.repetitions) as bench:
+        if (load := os.getloadavg()[0]) > BUSY:
+            bench.say(f"this machine is busy (load {load:.0f}): read ratios at most")
         chosen = options.rows or list(ROWS)
         failed = [name for name in chosen if not _run(name, bench, as_json=options.json)]
     return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="python -m benchmarks charts: measure and draw the charts of the documentation",
+    )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows; all by default")
     parser.add_argument("--list", action="store_true", help="tell which rows there are")
     parser.add_argument("--quick", action="store_true", help="small, one repetition: for trying")
@@ -68,5 +83,11 @@ def _show(result: Result | Missing, *, as_json: bool) -> None:
     print(result.as_json() if as_json else "\n".join(result.as_text()), flush=True)
 
 
+def _terminated(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    # Pilots and servers are ended on the way out, which a plain TERM would not go.
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(main())

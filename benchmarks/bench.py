@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from tests.couchdb.server import ENVIRONMENT, CouchServer, real_server
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REPETITIONS = 5
 STORES = ("embedded", "couchdb")
 
+T = TypeVar("T")
 Side = Callable[[], float]
 """Runs one side once, and returns its figure."""
 
@@ -63,8 +64,8 @@ class Bench:
         """Stop the server, if there is one, and remove the folder."""
         self._stack.close()
 
-    def size(self, full: int, quick: int) -> int:
-        """How many of something."""
+    def size(self, full: T, quick: T) -> T:
+        """How many of something, or of what sizes."""
         return quick if self.quick else full
 
     def interleaved(self, sides: Mapping[str, Side]) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from typing import Any
 
 from benchmarks.bench import ROOT
 from benchmarks.report import WrongCount
+
+PATIENCE_SECONDS = 1_200.0
+"""Workers that take longer hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ def run_together(commands: Sequence[Sequence[str]], environ: Mapping[str, str], 
             )
             for command in commands
         ]
+        watchdog = threading.Timer(PATIENCE_SECONDS, _kill, [workers])
+        stack.callback(watchdog.cancel)
+        watchdog.start()
         try:
             for worker in workers:
                 _read(worker, log)
@@ -76,8 +83,7 @@ def run_together(commands: Sequence[Sequence[str]], environ: Mapping[str, str], 
                 worker.stdin.flush()
             reports = [json.loads(_read(worker, log)) for worker in workers]
         except BaseException:
-            for worker in workers:
-                worker.kill()
+            _kill(workers)
             raise
     return added_up(reports, begun)
 
@@ -99,12 +105,15 @@ def added_up(reports: Sequence[Mapping[str, Any]], begun: float) -> Run:
     return Run(len(ended), seconds, executed.total() - len(executed))
 
 
-def ours(
-    url: str, pilots: int, log: Path, *options: str, slots: int = 1, environ: Mapping[str, str] = {}
-) -> Run:
+def ours(url: str, pilots: int, log: Path, *options: str, slots: int = 1) -> Run:
     """Run pilots of ours on a pool until it is empty."""
     command = [sys.executable, "-m", "benchmarks.pilot", f"--slots={slots}", *options]
-    return run_together([command] * pilots, {"PICAS_POOL": url, **environ}, log)
+    return run_together([command] * pilots, {"PICAS_POOL": url}, log)
+
+
+def _kill(workers: Sequence["subprocess.Popen[str]"]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _read(worker: "subprocess.Popen[str]", log: Path) -> str:

@@ -22,10 +22,15 @@ def tokens(number: int, line: str = "/bin/true") -> Iterator[Document]:
     return (token.new({"input": line}, secrets.token_hex(10)) for _ in range(number))
 
 
-def push(pool: Pool, number: int, line: str = "/bin/true") -> None:
-    """Add tokens, and let the views see them: nobody's time is to hold that of the first look."""
-    _push(pool, tokens(number, line))
+def push(pool: Pool, number: int) -> list[str]:
+    """Add tokens, and let the views see them: nobody's time is to hold that of the first look.
+
+    Returns:
+        Their ids.
+    """
+    ids = _push(pool, tokens(number))
     warm(pool)
+    return ids
 
 
 def fill(pool: Pool, number: int) -> None:
@@ -63,7 +68,10 @@ def check_done(pool: Pool, number: int) -> None:
         raise WrongCount(f"{number:,} tokens had to be done, but there are {found}")
 
 
-def _push(pool: Pool, docs: Iterator[Document]) -> None:
+def _push(pool: Pool, docs: Iterator[Document]) -> list[str]:
+    ids = []
     for pushed in pool.push(docs):
         if pushed.error is not None:
             raise pushed.error
+        ids.append(pushed.id)
+    return ids

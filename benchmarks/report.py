@@ -101,10 +101,10 @@ class Result:
 
     def as_text(self) -> Iterator[str]:
         """Lines for a person."""
-        ours, other = (_number(statistics.median(side)) for side in (self.ours, self.other))
+        ours, other = (number(statistics.median(side)) for side in (self.ours, self.other))
         verdict = "met" if self.met else "NOT MET"
         yield (
-            f"{self.row:18}{ours:>10}{other:>10}  {self.unit:10}{_number(self.ratio):>7}  "
+            f"{self.row:18}{ours:>10}{other:>10}  {self.unit:10}{number(self.ratio):>7}  "
             f"{self.target!s:14}{verdict:9}{self.against}"
         )
         yield f"    {self.work}" + (f"; {self.note}" if self.note else "")
@@ -129,7 +129,7 @@ class Missing:
         yield f"{self.row:18}SKIPPED BY NAME: {self.why}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """A figure with the digits that mean something."""
     if value >= 100:
         return f"{value:,.0f}"
