@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from benchmarks import charts
 from benchmarks.bench import REPETITIONS, Bench
-from benchmarks.report import HEADER, Missing, Result, Skipped, WrongCount
+from benchmarks.report import Form, Missing, Skipped, WrongCount
 from benchmarks.rows import ROWS
 
 BUSY = 1.0
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in ROWS.values():
             print(f"{row.name:18}{row.about}")
         return 0
-    if not options.json:
-        print(HEADER)
+    form: Form = options.form or Form.TEXT
+    _show(form.head())
     with Bench(quick=options.quick, repetitions=options.repetitions) as bench:
         if (load := os.getloadavg()[0]) > BUSY:
             bench.say(f"this machine is busy (load {load:.0f}): read ratios at most")
         chosen = options.rows or list(ROWS)
-        failed = [name for name in chosen if not _run(name, bench, as_json=options.json)]
+        failed = [name for name in chosen if not _run(name, bench, form)]
     return 1 if failed else 0
 
 
@@ -57,18 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows; all by default")
     parser.add_argument("--list", action="store_true", help="tell which rows there are")
     parser.add_argument("--quick", action="store_true", help="small, one repetition: for trying")
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    for form, about in ((Form.JSON, "print JSON lines"), (Form.MARKDOWN, "print a table")):
+        parser.add_argument(
+            f"--{form.value}", dest="form", action="store_const", const=form, help=about
+        )
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, help="of each side")
     return parser
 
 
-def _run(name: str, bench: Bench, *, as_json: bool) -> bool:
+def _run(name: str, bench: Bench, form: Form) -> bool:
     """Run one row; False if it failed."""
     try:
         for result in ROWS[name].run(bench):
-            _show(result, as_json=as_json)
+            _show(form.lines(result))
     except Skipped as missing:
-        _show(Missing(name, str(missing)), as_json=as_json)
+        _show(form.lines(Missing(name, str(missing))))
     except WrongCount as error:
         print(f"{name}: FAILED: {error}", file=sys.stderr, flush=True)
         return False
@@ -79,8 +82,9 @@ def _run(name: str, bench: Bench, *, as_json: bool) -> bool:
     return True
 
 
-def _show(result: Result | Missing, *, as_json: bool) -> None:
-    print(result.as_json() if as_json else "\n".join(result.as_text()), flush=True)
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def _terminated(number: int, _: object) -> None:

@@ -85,6 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--from", dest="numbers", type=Path, help="draw these numbers again")
     parser.add_argument("--to", type=Path, default=FOLDER, help="the folder of the charts")
     parser.add_argument("--quick", action="store_true", help="small, one repetition: for trying")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS, help="of each point")
     options = parser.parse_args(arguments)
     try:
         from benchmarks import draw
@@ -92,7 +93,10 @@ def main(arguments: Sequence[str]) -> int:
         print("charts are drawn by matplotlib: uv sync --group bench", file=sys.stderr)
         return 1
     try:
-        numbers = Numbers.load(options.numbers) if options.numbers else measure(options.quick)
+        if options.numbers:
+            numbers = Numbers.load(options.numbers)
+        else:
+            numbers = measure(Bench(quick=options.quick, repetitions=options.repetitions))
     except (OSError, ValueError, Skipped, WrongCount) as error:
         print(f"no charts: {error}", file=sys.stderr)
         return 1
@@ -103,9 +107,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(quick: bool = False) -> Numbers:
+def measure(bench: Bench) -> Numbers:
     """Measure all lines of both charts."""
-    with Bench(quick=quick, repetitions=REPETITIONS) as bench:
+    with bench:
         about = f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}"
         about += f", CouchDB {bench.server().version}"
         return Numbers(about, _by_pilots(bench), [_by_size(bench, store) for store in STORES])

@@ -3,8 +3,9 @@
 import enum
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 
 class Skipped(Exception):
@@ -77,40 +78,14 @@ class Result:
         return statistics.median(self.ours) / statistics.median(self.other)
 
     @property
+    def about(self) -> str:
+        """What was done, and what else is to be known."""
+        return self.work + (f"; {self.note}" if self.note else "")
+
+    @property
     def met(self) -> bool:
         """Whether the target is reached."""
         return self.target.met(self.ratio)
-
-    def as_json(self) -> str:
-        """One line for programs; every repetition is in it."""
-        facts = {
-            "row": self.row,
-            "work": self.work,
-            "unit": self.unit,
-            "ours": statistics.median(self.ours),
-            "against": self.against,
-            "other": statistics.median(self.other),
-            "ratio": self.ratio,
-            "target": str(self.target),
-            "met": self.met,
-            "note": self.note,
-            "all_ours": list(self.ours),
-            "all_other": list(self.other),
-        }
-        return json.dumps(facts)
-
-    def as_text(self) -> Iterator[str]:
-        """Lines for a person."""
-        ours, other = (number(statistics.median(side)) for side in (self.ours, self.other))
-        verdict = "met" if self.met else "NOT MET"
-        yield (
-            f"{self.row:18}{ours:>10}{other:>10}  {self.unit:10}{number(self.ratio):>7}  "
-            f"{self.target!s:14}{verdict:9}{self.against}"
-        )
-        yield f"    {self.work}" + (f"; {self.note}" if self.note else "")
-
-
-HEADER = f"{'row':18}{'picas':>10}{'other':>10}  {'unit':10}{'ratio':>7}  {'target':23}against"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +95,87 @@ class Missing:
     row: str
     why: str
 
-    def as_json(self) -> str:
-        """One line for programs."""
-        return json.dumps({"row": self.row, "skipped": self.why})
 
-    def as_text(self) -> Iterator[str]:
-        """One line for a person."""
-        yield f"{self.row:18}SKIPPED BY NAME: {self.why}"
+class Form(enum.Enum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+    def head(self) -> Sequence[str]:
+        """The lines above all results."""
+        return _HEADS[self]
+
+    def lines(self, result: Result | Missing) -> Sequence[str]:
+        """The lines of one result."""
+        match self:
+            case Form.TEXT:
+                return _text(result)
+            case Form.JSON:
+                return [_json(result)]
+            case Form.MARKDOWN:
+                return [_markdown(result)]
+            case _:
+                assert_never(self)
+
+
+_HEADS: Mapping[Form, Sequence[str]] = {
+    Form.TEXT: [
+        f"{'row':18}{'picas':>10}{'other':>10}  {'unit':10}{'ratio':>7}  {'target':23}against"
+    ],
+    Form.JSON: [],
+    Form.MARKDOWN: ["| row | work | PiCaS | other | ratio | target |", "|" + " --- |" * 6],
+}
+
+
+def _text(result: Result | Missing) -> Sequence[str]:
+    if isinstance(result, Missing):
+        return [f"{result.row:18}SKIPPED BY NAME: {result.why}"]
+    ours, other = (number(statistics.median(side)) for side in (result.ours, result.other))
+    verdict = "met" if result.met else "NOT MET"
+    return [
+        f"{result.row:18}{ours:>10}{other:>10}  {result.unit:10}{number(result.ratio):>7}  "
+        f"{result.target!s:14}{verdict:9}{result.against}",
+        f"    {result.about}",
+    ]
+
+
+def _json(result: Result | Missing) -> str:
+    """One line for programs; every repetition is in it."""
+    if isinstance(result, Missing):
+        return json.dumps({"row": result.row, "skipped": result.why})
+    facts = {
+        "row": result.row,
+        "work": result.work,
+        "unit": result.unit,
+        "ours": statistics.median(result.ours),
+        "against": result.against,
+        "other": statistics.median(result.other),
+        "ratio": result.ratio,
+        "target": str(result.target),
+        "met": result.met,
+        "note": result.note,
+        "all_ours": list(result.ours),
+        "all_other": list(result.other),
+    }
+    return json.dumps(facts)
+
+
+def _markdown(result: Result | Missing) -> str:
+    """A line of the table in the documentation."""
+    if isinstance(result, Missing):
+        return f"| `{result.row}` | skipped: {result.why} | | | | |"
+    ours, other = (number(statistics.median(side)) for side in (result.ours, result.other))
+    cells = [
+        f"`{result.row}`",
+        result.about,
+        f"{ours} {result.unit}",
+        f"{other}: {result.against}",
+        number(result.ratio),
+        f"{result.target}" + ("" if result.met else ", **not met**"),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def number(value: float) -> str:

@@ -9,7 +9,7 @@ from benchmarks import bench as bench_module
 from benchmarks.bench import Bench, interleaved
 from benchmarks.fleet import added_up
 from benchmarks.report import (
-    HEADER,
+    Form,
     Missing,
     Result,
     Skipped,
@@ -51,11 +51,11 @@ def test_targets(target: Target, ratio: float, met: bool) -> None:
 
 def test_result_as_text() -> None:
     """A person reads both sides, the ratio, the target and the verdict, then what was done."""
-    first, second = result([1234.5], [61.7], note="and more").as_text()
+    first, second = Form.TEXT.lines(result([1234.5], [61.7], note="and more"))
     assert first.split() == "row 1,234 61.7 tokens/s 20.0 at least 3 met peer 1.0".split()
     assert second == "    work; and more"
-    assert "NOT MET" in next(result([1], [1]).as_text())
-    assert HEADER.index("against") == first.index("peer 1.0")
+    assert "NOT MET" in Form.TEXT.lines(result([1], [1]))[0]
+    assert Form.TEXT.head()[0].index("against") == first.index("peer 1.0")
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_result_as_text() -> None:
 )
 def test_figures_have_the_digits_that_mean_something(value: float, shown: str) -> None:
     """Large figures have no decimals, small ones have three."""
-    assert next(result([value], [1000.0]).as_text()).split()[1] == shown
+    assert Form.TEXT.lines(result([value], [1000.0]))[0].split()[1] == shown
 
 
 def test_result_as_json() -> None:
     """A program reads the medians, the ratio and every repetition."""
-    facts = json.loads(result([3, 1, 2], [4]).as_json())
+    facts = json.loads(*Form.JSON.lines(result([3, 1, 2], [4])))
     assert facts["ours"] == 2
     assert facts["other"] == 4
     assert facts["ratio"] == 0.5
@@ -78,10 +78,19 @@ def test_result_as_json() -> None:
 
 
 def test_missing_peer() -> None:
-    """What could not be measured is named in one line, in both forms."""
+    """What could not be measured is named in one line, in all forms."""
     missing = Missing("row", "no peer")
-    assert list(missing.as_text()) == ["row               SKIPPED BY NAME: no peer"]
-    assert json.loads(missing.as_json()) == {"row": "row", "skipped": "no peer"}
+    assert Form.TEXT.lines(missing) == ["row               SKIPPED BY NAME: no peer"]
+    assert Form.JSON.lines(missing) == ['{"row": "row", "skipped": "no peer"}']
+    assert Form.MARKDOWN.lines(missing) == ["| `row` | skipped: no peer | | | | |"]
+
+
+def test_result_as_a_line_of_a_table() -> None:
+    """The documentation's table is printed, not copied by hand."""
+    (line,) = Form.MARKDOWN.lines(result([10.0], [5.0]))
+    cells = "`row`|work|10.0 tokens/s|5.00: peer 1.0|2.00|at least 3, **not met**".split("|")
+    assert [cell.strip() for cell in line.strip("|").split("|")] == cells
+    assert {text.count("|") for text in (line, *Form.MARKDOWN.head())} == {7}
 
 
 def test_sides_run_in_turn() -> None:
@@ -163,7 +172,7 @@ def test_rows_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     """The rows that were named are run, in that order; one that cannot be had is no failure."""
     assert command.main(["skipped", "good"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == HEADER
+    assert out[:1] == list(Form.TEXT.head())
     assert out[1].endswith("SKIPPED BY NAME: no such thing here")
     assert out[2].startswith("row ")
 
