@@ -43,6 +43,7 @@ soak: sync
 	$(RUN)/python -m soak $(ARGS)
 
 bench: sync
+	@$(UV) sync --quiet --frozen --inexact --group bench
 	$(RUN)/python -m benchmarks $(ARGS)
 
 docs: $(filter .uv/bin/uv,$(UV))

@@ -1,1 +1,1 @@
-"""Benchmarks: each prints what PiCaS did beside a limit or a peer measured in the same run."""
+"""Benchmarks: each row prints PiCaS beside a peer or a limit that was measured in the same run."""

@@ -1,0 +1,151 @@
+"""Rows about claiming and settling on CouchDB, beside the classic client on the same server."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+
+from tests.classic import PACKAGES, classic_python
+
+from benchmarks import fleet
+from benchmarks.bench import ROOT, Bench, Side
+from benchmarks.fleet import Run
+from benchmarks.pools import check_done, fill, only_classic_views, opened, push
+from benchmarks.report import Missing, Result, Skipped, WrongCount, at_least
+
+CLASSIC = f"classic {PACKAGES[0].replace('==', ' ')}"
+CLASSIC_SCRIPT = ROOT / "benchmarks" / "scripts" / "classic.py"
+CLASSIC_FASTEST = 200
+"""Tokens a second that the classic client surely stays below: its pool must not run empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Pilots at work side by side.
+
+    Attributes:
+        pilots: How many; each a process with one slot.
+        options: For pilots of ours (see `benchmarks.pilot`).
+    """
+
+    pilots: int
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        pilots = "1 pilot" if self.pilots == 1 else f"{self.pilots} pilots"
+        return pilots + (", one token at a time" if self.options else "")
+
+
+EIGHT = Team(8)
+ONE = Team(1, ("--one-at-a-time",))
+
+
+def whole_fleet(bench: Bench) -> Iterator[Result | Missing]:
+    """Eight pilot processes and no-op tokens, against eight of the classic client."""
+    yield _against_classic(bench, "couchdb-fleet", EIGHT, bench.size(20_000, 1_000), 15)
+
+
+def single(bench: Bench) -> Iterator[Result | Missing]:
+    """One pilot that claims one token at a time, against one of the classic client."""
+    yield _against_classic(bench, "couchdb-single", ONE, bench.size(2_000, 100), 4)
+
+
+def full(bench: Bench) -> Iterator[Result | Missing]:
+    """The same beside 100,000 done tokens, against an empty database."""
+    there = bench.size(100_000, 2_000)
+    with bench.pool("couchdb") as url:
+        bench.say(f"making {there:,} done tokens")
+        with opened(url) as pool:
+            fill(pool, there)
+        for team, number in ((EIGHT, bench.size(20_000, 500)), (ONE, bench.size(2_000, 100))):
+            sides = {
+                "full": _rate(partial(run_ours, bench, url, team, number)),
+                "empty": _rate(partial(run_ours_anew, bench, team, number)),
+            }
+            figures = bench.interleaved(sides)
+            yield Result(
+                "couchdb-full",
+                f"{team}, {number:,} no-op tokens beside {there:,} done ones or more",
+                "tokens/s",
+                figures["full"],
+                "itself in an empty database",
+                figures["empty"],
+                at_least(0.9),
+            )
+
+
+def run_ours_anew(bench: Bench, team: Team, number: int) -> Run:
+    """Run tokens in a fresh database by pilots of ours."""
+    with bench.pool("couchdb") as url:
+        return run_ours(bench, url, team, number)
+
+
+def run_ours(bench: Bench, url: str, team: Team, number: int) -> Run:
+    """Push tokens to a database, and run them by pilots of ours; only the pilots are timed."""
+    with opened(url) as pool:
+        before = sum(pool.counts().values())
+        push(pool, number)
+        run = fleet.ours(url, team.pilots, bench.folder / "ours.log", *team.options)
+        check_done(pool, before + number)
+    if run.ended != number:
+        raise WrongCount(f"{run.ended:,} of {number:,} tokens are known to have ended")
+    return run
+
+
+def run_classic(bench: Bench, python: str, pilots: int, number: int, seconds: float) -> Run:
+    """Push tokens to a fresh database, and let the classic client run them for some seconds.
+
+    So its figure is that of the steady middle of a run, without a beginning and an end.
+    """
+    number = max(number, int(CLASSIC_FASTEST * seconds))
+    with bench.pool("couchdb") as url, opened(url) as pool:
+        only_classic_views(pool)
+        push(pool, number)
+        parts = urlsplit(url)
+        environ = {
+            "CLASSIC_SERVER": f"{parts.scheme}://{parts.hostname}:{parts.port}",
+            "CLASSIC_DATABASE": parts.path.strip("/"),
+            "CLASSIC_USER": parts.username or "",
+            "CLASSIC_PASSWORD": parts.password or "",
+        }
+        command = [python, str(CLASSIC_SCRIPT), str(seconds)]
+        run = fleet.run_together([command] * pilots, environ, bench.folder / "classic.log")
+        if pool.count("Monitor/todo") == 0:
+            raise WrongCount(f"{number:,} tokens were too few for {seconds:g} s")
+        return run
+
+
+def _against_classic(bench: Bench, row: str, team: Team, number: int, target: float) -> Result:
+    server = bench.server()
+    python = classic_python()
+    if python is None:
+        raise Skipped(f"{CLASSIC} could not be installed")
+    seconds = bench.size(30, 4)
+    runs: dict[str, list[Run]] = {"ours": [], "classic": []}
+
+    def ours() -> float:
+        runs["ours"].append(run_ours_anew(bench, team, number))
+        return runs["ours"][-1].rate
+
+    def classic() -> float:
+        runs["classic"].append(run_classic(bench, python, team.pilots, number, seconds))
+        return runs["classic"][-1].rate
+
+    figures = bench.interleaved({"ours": ours, "classic": classic})
+    twice = {side: sum(run.twice for run in done) for side, done in runs.items()}
+    ended = {side: sum(run.ended for run in done) for side, done in runs.items()}
+    return Result(
+        row,
+        f"{team}, {number:,} no-op tokens, CouchDB {server.version}",
+        "tokens/s",
+        figures["ours"],
+        CLASSIC,
+        figures["classic"],
+        at_least(target),
+        f"executed twice: {twice['ours']} of {ended['ours']:,}, "
+        f"by the other {twice['classic']} of {ended['classic']:,}",
+    )
+
+
+def _rate(run: Callable[[], Run]) -> Side:
+    return lambda: run().rate
