@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from benchmarks.pools import opened
-from picas.pilot import CommandRunner, FunctionRunner, Pilot
-from picas.pilot.pace import Pace
+from picas.pilot import CommandRunner, FunctionRunner, Pilot, Runner
+from picas.pilot.pace import AHEAD_SECONDS
 from picas.pool import Pool
 from picas.process import adopt_orphans
 from picas.token import Document, Outcome
@@ -55,15 +55,6 @@ class Quiet(Log):
         self.last = time.monotonic()
 
 
-class OneAtATime(Pace):
-    """Claims a token for each free slot and none ahead, as for tokens that take long."""
-
-    @property
-    def ahead(self) -> int:
-        """Tokens worth holding beyond those that run."""
-        return 0
-
-
 def main() -> None:
     """Work until the pool is empty."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pilot", description=__doc__)
@@ -83,16 +74,17 @@ def main() -> None:
 
 
 def _pilot(pool: Pool, options: argparse.Namespace, log: Log, folder: Path) -> Pilot:
-    slots = options.slots
-    if not options.command:
-        pilot = Pilot(pool, FunctionRunner(log.run), slots=slots, observe=log.observe)
-    else:
+    runner: Runner = FunctionRunner(log.run)
+    if options.command:
         runner = CommandRunner(pool.address, logs=folder / "logs")
-        spool = folder / "spool"
-        pilot = Pilot(pool, runner, slots=slots, observe=log.observe, spool=spool)
-    if options.one_at_a_time:
-        pilot._pace = OneAtATime(slots)
-    return pilot
+    return Pilot(
+        pool,
+        runner,
+        slots=options.slots,
+        observe=log.observe,
+        spool=folder / "spool",
+        claim_ahead=0.0 if options.one_at_a_time else AHEAD_SECONDS,
+    )
 
 
 if __name__ == "__main__":
