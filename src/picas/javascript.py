@@ -27,9 +27,10 @@ def parse_int(value: Any) -> float:
         return math.nan
     if isinstance(value, int | float):
         double = _double(value)
+        if double == 0 or 1e-6 <= abs(double) < 1e21:
+            return float(math.trunc(double))
         # JavaScript writes these with an exponent: 5e-7 is the text "5e-7", which begins with 5.
-        small_or_large = double != 0 and not 1e-6 <= abs(double) < 1e21
-        value = repr(double) if small_or_large else str(math.trunc(double))
+        value = repr(double)
     text = value.lstrip(_SPACE) if isinstance(value, str) else ""
     if match := re.match(r"([+-]?)0[xX]([0-9a-fA-F]*)", text):
         return _double(int(match[1] + match[2], 16)) if match[2] else math.nan

@@ -100,8 +100,8 @@ class Task:
         self,
         argv: Sequence[str],
         *,
-        out: Path,
-        err: Path,
+        out: Path | str,
+        err: Path | str,
         env: Mapping[str, str],
         cwd: Path | None = None,
         time_limit: float | None = None,
@@ -393,7 +393,7 @@ def _dev_null() -> int:
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _open_log(path: Path) -> int:
+def _open_log(path: Path | str) -> int:
     """Make or empty a log; appending, so that one file may serve both streams."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     try:
@@ -402,7 +402,7 @@ def _open_log(path: Path) -> int:
         raise _log_error(path, problem) from problem
 
 
-def _log_error(path: Path, problem: OSError) -> TaskError:
+def _log_error(path: Path | str, problem: OSError) -> TaskError:
     return TaskError(
         f"cannot write the log {path}: {problem.strerror}; "
         "look at the space left, the quota and the permissions of its directory"

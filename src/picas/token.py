@@ -361,15 +361,16 @@ def log_name(token_id: str, stream: str, attempt: int | None = None) -> str:
 
 
 def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
-    """Append the attempt to the history, end the lease, note the error message."""
+    """Append the attempt to the history, end the lease, note the error message; in place."""
+    history = attempts(doc)
     entry: dict[str, Any] = {
         "n": next_attempt(doc),
         "start": round(outcome.start, 3),
         "end": round(outcome.end, 3),
         "host": doc.get("hostname", ""),
         "job": recorded_job(doc),
-        "pilot": doc.get("pilot"),
-        "lease": doc.get("lease"),
+        "pilot": doc.pop("pilot", None),
+        "lease": doc.pop("lease", None),
         "exit_code": outcome.exit_code,
         "reason": _utf8(outcome.reason),
         "wall": round(outcome.wall, 3),
@@ -377,10 +378,8 @@ def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
         "memory": outcome.memory,
     }
     entry = {name: value for name, value in entry.items() if value is not None}
-    settled = {**doc, "attempts": [*attempts(doc), entry][-MAX_ATTEMPTS:]}
-    if outcome.error is not None:
-        settled = _with_message(settled, now, outcome.error)
-    return _without_lease(settled)
+    doc["attempts"] = [*history, entry][-MAX_ATTEMPTS:]
+    return doc if outcome.error is None else _with_message(doc, now, outcome.error)
 
 
 def _with_fields(doc: Document, fields: Mapping[str, Any]) -> Document:

@@ -133,9 +133,10 @@ class CommandTask:
         self._doc = doc
         self._limit = time_limit
         name = file_name(doc["_id"], token.next_attempt(doc))
-        self._out = runner.logs / f"logs_{name}.out"
-        self._err = runner.logs / f"logs_{name}.err"
-        self._token_file = runner.scratch / f"{doc['lease']}.json"
+        # Texts, not paths: making those would take longer than what is done with them.
+        self._out = f"{runner.logs}/logs_{name}.out"
+        self._err = f"{runner.logs}/logs_{name}.err"
+        self._token_file = f"{runner.scratch}/{doc['lease']}.json"
         self._problem: str | None = None
         self._attach: list[str] = []
         argv: Sequence[str] = ("false",)
@@ -173,13 +174,13 @@ class CommandTask:
         try:
             finished = self._task.run()
         finally:
-            self._token_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.unlink(self._token_file)
         if finished.exit_code != 0 and self._disk_was_full():
             raise TaskError(f"no space left for logs in {self._runner.logs}")
         stopped = finished.ended_by is EndedBy.STOPPED
-        files: Files = {}
-        if not stopped:
-            files = self._logs() | self._attached()
+        files, scratch = self._take_logs()
+        files = {} if stopped else files | self._attached()
         outcome = Outcome(
             exit_code=finished.exit_code,
             start=finished.start,
@@ -191,13 +192,13 @@ class CommandTask:
             out_of_memory=finished.out_of_memory,
             error=self._reason(finished) if finished.ended_by is EndedBy.TIME_LIMIT else None,
         )
-        return Result(outcome, files, stopped=stopped, scratch=self._scratch())
+        return Result(outcome, files, stopped=stopped, scratch=scratch)
 
     def _disk_was_full(self) -> bool:
         """Tell whether a failure is the host's: no room for logs, and not by this task's own."""
         try:
             disk = os.statvfs(self._runner.logs)
-            own = self._out.stat().st_size + self._err.stat().st_size
+            own = os.stat(self._out).st_size + os.stat(self._err).st_size
         except OSError:
             return False
         return disk.f_bavail * disk.f_frsize < _ROOM and own < 16 * _ROOM
@@ -205,13 +206,13 @@ class CommandTask:
     def _environ(self) -> dict[str, str]:
         return self._runner.environ | {
             "PICAS_TOKEN_ID": self._doc["_id"],
-            "PICAS_TOKEN_FILE": str(self._token_file),
+            "PICAS_TOKEN_FILE": self._token_file,
             "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
         }
 
     def _write_token_file(self) -> None:
         try:
-            self._token_file.write_text(json.dumps(self._doc, ensure_ascii=False), encoding="utf-8")
+            _write(self._token_file, json.dumps(self._doc, ensure_ascii=False).encode())
         except OSError as error:
             raise TaskError(f"cannot write {self._token_file}: {error.strerror}") from error
 
@@ -224,10 +225,25 @@ class CommandTask:
             return f"exit code {finished.exit_code} (signal {finished.exit_code - 128})"
         return f"exit code {finished.exit_code}"
 
-    def _logs(self) -> Files:
-        doc_id, limit = self._doc["_id"], self._runner.log_limit
-        paths = {"out": self._out, "err": self._err}
-        return {token.log_name(doc_id, s): Excerpt(p, limit) for s, p in paths.items()}
+    def _take_logs(self) -> tuple[Files, list[Path]]:
+        """What of the logs goes into the token, and which of them need not stay after that."""
+        files: Files = {}
+        scratch: list[Path] = []
+        for stream, path in (("out", self._out), ("err", self._err)):
+            name = token.log_name(self._doc["_id"], stream)
+            size = _size(path)
+            if size == 0 and not self._runner.keep_logs:
+                # At once: where many files wait to be deleted, making the next one takes longer.
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                files[name] = b""
+                continue
+            files[name] = Excerpt(Path(path), self._runner.log_limit)
+            if size is None or self._runner.keep_logs:
+                continue
+            long = size > self._runner.log_limit
+            (self._runner.kept if long else scratch).append(Path(path))
+        return files, scratch
 
     def _attached(self) -> Files:
         """The files that the patterns name, by their base name (by their path, if two share it)."""
@@ -240,15 +256,6 @@ class CommandTask:
                     name = _attachment_name(path.name)
                     files[_attachment_name(found) if name in files else name] = path
         return files
-
-    def _scratch(self) -> list[Path]:
-        """Logs that need not stay: those that are in the token as a whole."""
-        if self._runner.keep_logs:
-            return []
-        paths = [path for path in (self._out, self._err) if path.exists()]
-        kept = [path for path in paths if path.stat().st_size > self._runner.log_limit]
-        self._runner.kept += kept
-        return [path for path in paths if path not in kept]
 
 
 def command(doc: Document, template: Sequence[str] | None) -> list[str]:
@@ -339,11 +346,32 @@ def check_program(template: Sequence[str]) -> None:
 def _starts_itself(argv: Sequence[str]) -> bool:
     """Tell whether the kernel can start this file; a script without ``#!`` needs the shell."""
     try:
-        with Path(argv[0]).open("rb") as file:
-            head = file.read(4)
+        file = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head = os.read(file, 4)
+        finally:
+            os.close(file)
     except OSError:
         return False  # the shell has the better words for it
     return head == b"\x7fELF" or head.startswith(b"#!")
+
+
+def _write(path: str, data: bytes) -> None:
+    """Make a file; raises `OSError`."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+    finally:
+        os.close(file)
+
+
+def _size(path: str) -> int | None:
+    """Bytes of a file; None if it is gone."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
 
 
 def file_name(token_id: str, attempt: int) -> str:

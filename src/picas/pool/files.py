@@ -27,11 +27,12 @@ def send(store: Store, settlement: Settlement) -> tuple[Document, dict[str, Any]
         Refused: It does not take one of that name.
         OSError: A file cannot be read.
     """
-    carried = settlement.inline_files()
+    large = settlement.large_files()
+    carried = {name: inline(name, f) for name, f in settlement.files.items() if name not in large}
     base = settlement.token
     for name, kept_as in settlement.earlier_logs().items():
         try:
-            if settlement.streams(name):
+            if settlement.is_long(name) or name in large:  # its place is taken before that write
                 with _copy(store, base["_id"], name) as file:
                     base = _stream(store, settlement, base, kept_as, file, replace=False)
             else:
@@ -39,8 +40,8 @@ def send(store: Store, settlement: Settlement) -> tuple[Document, dict[str, Any]
                 carried[kept_as] = inline(kept_as, data)
         except TokenMissing:
             pass  # somebody removed the log, or the whole token: there is nothing to keep
-    for name, large in settlement.large_files().items():
-        base = _stream(store, settlement, base, name, large)
+    for name, file in large.items():
+        base = _stream(store, settlement, base, name, file)
     return base, carried
 
 

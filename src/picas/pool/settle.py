@@ -65,11 +65,6 @@ class Settlement:
         files = self.files.items()
         return {name: f for name, f in files if isinstance(f, Path) and _is_large(f)}
 
-    def inline_files(self) -> dict[str, Any]:
-        """The attachments that travel inside the settling write."""
-        large = self.large_files()
-        return {name: inline(name, f) for name, f in self.files.items() if name not in large}
-
     def earlier_logs(self) -> dict[str, str]:
         """Logs of the attempt before that this one replaces: present name to the name to keep."""
         doc = self.token
@@ -84,13 +79,9 @@ class Settlement:
             if name in there and name in self.files
         }
 
-    def streams(self, name: str) -> bool:
-        """Tell whether an earlier log is kept by a stream of its own, not in the settling write.
-
-        So it is if it is large, and if its place is taken by a file that is streamed ahead.
-        """
-        length = self.token["_attachments"][name].get("length", 0)
-        return length > INLINE_LIMIT or name in self.large_files()
+    def is_long(self, name: str) -> bool:
+        """Tell whether an earlier log is too long to be kept by way of the settling write."""
+        return bool(self.token["_attachments"][name].get("length", 0) > INLINE_LIMIT)
 
     def bare(self, why: str) -> "Settlement":
         """The same result without what could not be stored; says so in the token."""
@@ -143,6 +134,8 @@ def _without_old_logs(doc: Document, attachments: dict[str, Any]) -> dict[str, A
     """Drop the logs of all but the latest few attempts."""
     # The latest attempt is in the history by now; KEPT_LOGS are kept besides it.
     oldest = token.next_attempt(doc) - 2 - KEPT_LOGS
+    if oldest < 1:
+        return attachments
     pattern = re.compile(rf"logs_{re.escape(doc['_id'])}\.([0-9]{{1,9}})\.(out|err)")
 
     def is_old(name: str) -> bool:

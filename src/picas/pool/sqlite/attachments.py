@@ -38,23 +38,32 @@ def store(db: sqlite3.Connection, doc_id: str, body: Document, generation: int) 
         return
     rows = db.execute("SELECT DISTINCT name FROM attachments WHERE doc = ?", (doc_id,))
     there = {name for (name,) in rows}
+    for name in there:
+        if name not in wanted or "data" in wanted[name]:
+            drop(db, doc_id, name)
     stubs: dict[str, Any] = {}
     for name, entry in wanted.items():
         if "data" in entry:
             data = io.BytesIO(_decoded(doc_id, name, entry["data"]))
             kind = entry.get("content_type")
-            stubs[name] = write(db, doc_id, name, data, generation, kind)
+            stubs[name] = _insert(db, doc_id, name, data, generation, kind)
         elif name in there:
             stubs[name] = entry
         else:
             raise TokenMissing(f"{doc_id!r} has no attachment {name!r} to keep")
-    for name in there - wanted.keys():
-        drop(db, doc_id, name)
     if stubs:
         body["_attachments"] = stubs
 
 
 def write(
+    db: sqlite3.Connection, doc_id: str, name: str, stream: IO[bytes], generation: int
+) -> dict[str, Any]:
+    """Store a stream as an attachment, a piece at a time; returns its stub, as CouchDB has it."""
+    drop(db, doc_id, name)
+    return _insert(db, doc_id, name, stream, generation)
+
+
+def _insert(
     db: sqlite3.Connection,
     doc_id: str,
     name: str,
@@ -62,8 +71,7 @@ def write(
     generation: int,
     kind: str | None = None,
 ) -> dict[str, Any]:
-    """Store a stream as an attachment, a piece at a time; returns its stub, as CouchDB has it."""
-    drop(db, doc_id, name)
+    """Store an attachment that is not there."""
     digest, length, number = hashlib.md5(usedforsecurity=False), 0, 0
     # An empty attachment is one empty piece: that it exists is told by its rows.
     while (data := stream.read(PIECE)) or number == 0:
