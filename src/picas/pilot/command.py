@@ -249,7 +249,7 @@ class CommandTask:
         """The files that the patterns name, by their base name (by their path, if two share it)."""
         files: Files = {}
         for raw, pattern in zip(self._runner.attach, self._attach, strict=True):
-            for found in sorted(glob.glob(pattern)):  # noqa: PTH207
+            for found in sorted(glob.glob(pattern)):
                 path = Path(found)
                 if path.is_file():
                     self._runner.matched.add(raw)
