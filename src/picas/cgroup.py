@@ -13,7 +13,7 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _MACHINE = Path("/proc/vmstat")
-_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+_KILLS = re.compile(rb"^oom_kill (\d+)\n", re.MULTILINE)
 _PIECE = 65536
 
 
@@ -65,5 +65,6 @@ def _count(file: int) -> int | None:
     with suppress(OSError):
         while piece := os.pread(file, _PIECE, len(content)):
             content += piece
-    found = _KILLS.search(content)
-    return int(found[1]) if found else None
+            if found := _KILLS.search(content):
+                return int(found[1])
+    return None

@@ -88,12 +88,13 @@ class Task:
 
     Args:
         argv: The program and its arguments; the program is looked up in ``PATH`` of `env`.
-        out: File for standard output; made or emptied.
-        err: File for standard error; made or emptied.
+        out: File for standard output; made or emptied, its folder made if it is missing.
+        err: File for standard error; the same.
         env: The whole environment; a mark is added (see `picas.proctree.MARK`).
         cwd: Working directory; this process's own by default.
         time_limit: Seconds of wall-clock time; none by default.
         grace: Seconds between TERM and KILL.
+        instead: What to run if `argv` cannot be executed.
     """
 
     def __init__(
@@ -106,8 +107,9 @@ class Task:
         cwd: Path | None = None,
         time_limit: float | None = None,
         grace: float = 10.0,
+        instead: Sequence[str] = (),
     ) -> None:
-        self._argv = list(argv)
+        self._argv, self._instead = list(argv), list(instead)
         self._out, self._err = out, err
         self._mark = proctree.Mark()
         self._env = self._mark.into(env)
@@ -250,6 +252,9 @@ class Task:
             if problem.errno in _OUT_OF_RESOURCES:
                 raise
             self._check_cwd(problem)
+            if self._instead:
+                self._argv, self._instead = self._instead, []
+                return self._spawn(out, err)
             code = NOT_FOUND if problem.errno == errno.ENOENT else CANNOT_EXECUTE
             return self._refuse(err, code, f"cannot run {program!r}: {_why(problem, program)}")
 
@@ -397,7 +402,11 @@ def _open_log(path: Path | str) -> int:
     """Make or empty a log; appending, so that one file may serve both streams."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o666)
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:  # a task has cleaned up too much
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, flags, 0o666)
     except OSError as problem:
         raise _log_error(path, problem) from problem
 

@@ -150,6 +150,29 @@ def test_command_that_cannot_be_executed_has_failed(
     assert (tmp_path / "out").read_bytes() == b""
 
 
+@pytest.mark.parametrize("program", ["/no/such/program", no_interpreter, not_executable, no_format])
+def test_what_cannot_be_executed_is_run_another_way(tmp_path: Path, program: "object") -> None:
+    """The command that stands in runs in its place, with the same logs."""
+    argv = [program(tmp_path) if callable(program) else str(program)]
+    finished = run(tmp_path, *argv, instead=["sh", "-c", "echo instead; exit 3"])
+    assert finished.exit_code == 3
+    assert (tmp_path / "out").read_text() == "instead\n"
+    assert (tmp_path / "err").read_text() == ""
+
+
+def test_what_was_executed_is_not_run_another_way(tmp_path: Path) -> None:
+    """An exit code that a shell has for a missing command does not bring in the other one."""
+    touch = ["touch", str(tmp_path / "instead")]
+    assert run(tmp_path, "sh", "-c", "exit 127", instead=touch).exit_code == 127
+    assert not (tmp_path / "instead").exists()
+
+
+def test_neither_way_can_be_executed(tmp_path: Path) -> None:
+    """The reason in the error log is that of the last one tried."""
+    assert run(tmp_path, "/no/such/program", instead=[str(tmp_path)]).exit_code == 126
+    assert (tmp_path / "err").read_text() == f"PiCaS: cannot run '{tmp_path}': Permission denied\n"
+
+
 def test_empty_command_has_failed(tmp_path: Path) -> None:
     """Nothing to run is not a success."""
     assert run(tmp_path).exit_code == 127
@@ -172,6 +195,14 @@ def test_log_that_cannot_be_made_is_our_trouble(tmp_path: Path, stream: str) -> 
     with pytest.raises(TaskError, match=rf"cannot write the log {log}: Not a directory"):
         run(tmp_path, "touch", str(tmp_path / "ran"), **{stream: log})
     assert not (tmp_path / "ran").exists()
+
+
+def test_folder_of_the_logs_is_made_again(tmp_path: Path) -> None:
+    """A task that cleaned up too much does not keep the next from running."""
+    logs = tmp_path / "far" / "logs"
+    finished = run(tmp_path, "echo", "hello", out=logs / "out", err=logs / "err")
+    assert finished.exit_code == 0
+    assert (logs / "out").read_text() == "hello\n"
 
 
 @pytest.mark.skipif(not LINUX, reason="needs /dev/full")
@@ -207,7 +238,7 @@ def test_no_descriptor_is_leaked(tmp_path: Path) -> None:
         run(tmp_path, "true")
         run(tmp_path, "no-such-program-here")
         with pytest.raises(TaskError):
-            run(tmp_path, "true", err=tmp_path / "no" / "err")
+            run(tmp_path, "true", err=tmp_path / "out" / "err")
 
     some()
     before = os.listdir("/proc/self/fd")  # noqa: PTH208

@@ -96,7 +96,7 @@ class CommandRunner:
 
     def _make_logs_folder(self) -> None:
         with self._lock:
-            if not self._ready or not self.logs.is_dir():  # a task may have cleaned up too much
+            if not self._ready:
                 self._made += [f for f in (self.logs, *self.logs.parents) if not f.exists()]
                 _make_folder(self.logs)
                 self._ready = True
@@ -140,8 +140,9 @@ class CommandTask:
         self._problem: str | None = None
         self._attach: list[str] = []
         argv: Sequence[str] = ("false",)
+        instead: Sequence[str] = ()
         try:
-            argv = command(doc, runner.template)
+            argv, instead = command(doc, runner.template)
             self._attach = [fill(pattern, doc, escape=glob.escape) for pattern in runner.attach]
         except InputError as error:
             self._problem = str(error)
@@ -152,6 +153,7 @@ class CommandTask:
             env=self._environ(),
             time_limit=time_limit,
             grace=runner.grace,
+            instead=instead,
         )
 
     def stop(self, *, now: bool = False) -> None:
@@ -196,12 +198,14 @@ class CommandTask:
 
     def _disk_was_full(self) -> bool:
         """Tell whether a failure is the host's: no room for logs, and not by this task's own."""
+        out, err = _size(self._out), _size(self._err)
+        if out is None or err is None or out + err >= 16 * _ROOM:
+            return False
         try:
             disk = os.statvfs(self._runner.logs)
-            own = os.stat(self._out).st_size + os.stat(self._err).st_size
         except OSError:
             return False
-        return disk.f_bavail * disk.f_frsize < _ROOM and own < 16 * _ROOM
+        return disk.f_bavail * disk.f_frsize < _ROOM
 
     def _environ(self) -> dict[str, str]:
         return self._runner.environ | {
@@ -258,18 +262,21 @@ class CommandTask:
         return files
 
 
-def command(doc: Document, template: Sequence[str] | None) -> list[str]:
-    """The arguments that run a token.
+def command(doc: Document, template: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """What runs a token.
 
     Args:
         doc: The token.
         template: A command with places to fill in; None: the token's ``input``, by bash.
 
+    Returns:
+        The arguments, and those to be tried instead if these cannot be executed.
+
     Raises:
         InputError: The token lacks a field, or its input is no command line.
     """
     if template is not None:
-        return [fill(part, doc) for part in template]
+        return [fill(part, doc) for part in template], []
     line = doc.get("input")
     if not isinstance(line, str) or not line.strip():
         raise InputError(
@@ -278,10 +285,10 @@ def command(doc: Document, template: Sequence[str] | None) -> list[str]:
         )
     if "\0" in line:
         raise InputError("the token's input holds a NUL character, which no command line can")
-    # A plain command needs no shell: starting it directly halves the cost of a short task.
-    if _PLAIN.fullmatch(line) and _starts_itself(argv := line.split()):
-        return argv
-    return ["bash", "-c", line]
+    by_shell = ["bash", "-c", line]
+    # A plain command needs no shell: starting it directly halves the cost of a short task. If that
+    # cannot be, the shell has the better words, and it runs a script without ``#!``.
+    return (line.split(), by_shell) if _PLAIN.fullmatch(line) else (by_shell, [])
 
 
 def fill(part: str, doc: Document, escape: Any = None) -> str:
@@ -341,19 +348,6 @@ def check_program(template: Sequence[str]) -> None:
             f"there is no program {program!r} here; what stands behind the options is the command "
             "to run for each token (a view is named by --view)"
         )
-
-
-def _starts_itself(argv: Sequence[str]) -> bool:
-    """Tell whether the kernel can start this file; a script without ``#!`` needs the shell."""
-    try:
-        file = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            head = os.read(file, 4)
-        finally:
-            os.close(file)
-    except OSError:
-        return False  # the shell has the better words for it
-    return head == b"\x7fELF" or head.startswith(b"#!")
 
 
 def _write(path: str, data: bytes) -> None:

@@ -3,9 +3,9 @@
 import base64
 import binascii
 import hashlib
-import io
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from picas.errors import Refused, TokenMissing
@@ -25,64 +25,86 @@ CREATE TABLE attachments (
 )
 """
 
+_PUT = "INSERT INTO attachments VALUES (?, ?, ?, ?)"
 
-def store(db: sqlite3.Connection, doc_id: str, body: Document, generation: int) -> None:
-    """Bring the stored attachments in line with a document's ``_attachments``, which become stubs.
+
+@dataclass(slots=True)
+class Batch:
+    """Changes of the attachments of many documents, to be written together.
+
+    Attributes:
+        dropped: Document and name of what goes.
+        added: What comes, piece by piece.
+    """
+
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    added: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write them."""
+        db.executemany("DELETE FROM attachments WHERE doc = ? AND name = ?", self.dropped)
+        db.executemany(_PUT, self.added)
+
+
+def plan(db: sqlite3.Connection, doc_id: str, body: Document, generation: int, had: bool) -> Batch:
+    """What brings the stored attachments in line with a document's, which become stubs in it.
+
+    Args:
+        db: The database.
+        doc_id: The document's id.
+        body: The document.
+        generation: Of its revision.
+        had: Whether it had attachments before this write.
 
     Raises:
         TokenMissing: A stub names an attachment that is not there.
         Refused: An entry is neither a stub nor base64 text.
     """
     wanted = body.pop("_attachments", None) or {}
-    if not wanted and generation == 1:
-        return
-    rows = db.execute("SELECT DISTINCT name FROM attachments WHERE doc = ?", (doc_id,))
-    there = {name for (name,) in rows}
-    for name in there:
-        if name not in wanted or "data" in wanted[name]:
-            drop(db, doc_id, name)
+    query = "SELECT DISTINCT name FROM attachments WHERE doc = ?"
+    there: set[str] = set()
+    if had or any("data" not in entry for entry in wanted.values()):
+        there = {name for (name,) in db.execute(query, (doc_id,))}
+    batch = Batch([(doc_id, n) for n in there if n not in wanted or "data" in wanted[n]])
     stubs: dict[str, Any] = {}
     for name, entry in wanted.items():
         if "data" in entry:
-            data = io.BytesIO(_decoded(doc_id, name, entry["data"]))
-            kind = entry.get("content_type")
-            stubs[name] = _insert(db, doc_id, name, data, generation, kind)
+            data = _decoded(doc_id, name, entry["data"])
+            # An empty attachment is one empty piece: that it exists is told by its rows.
+            for number, start in enumerate(range(0, len(data) or 1, PIECE)):
+                batch.added.append((doc_id, name, number, data[start : start + PIECE]))
+            kind = entry.get("content_type") or content_type(name)
+            digest = hashlib.md5(data, usedforsecurity=False).digest()
+            stubs[name] = _stub(kind, generation, digest, len(data))
         elif name in there:
             stubs[name] = entry
         else:
             raise TokenMissing(f"{doc_id!r} has no attachment {name!r} to keep")
     if stubs:
         body["_attachments"] = stubs
+    return batch
 
 
 def write(
     db: sqlite3.Connection, doc_id: str, name: str, stream: IO[bytes], generation: int
 ) -> dict[str, Any]:
-    """Store a stream as an attachment, a piece at a time; returns its stub, as CouchDB has it."""
+    """Store a stream as an attachment, a piece at a time; returns its stub."""
     drop(db, doc_id, name)
-    return _insert(db, doc_id, name, stream, generation)
-
-
-def _insert(
-    db: sqlite3.Connection,
-    doc_id: str,
-    name: str,
-    stream: IO[bytes],
-    generation: int,
-    kind: str | None = None,
-) -> dict[str, Any]:
-    """Store an attachment that is not there."""
     digest, length, number = hashlib.md5(usedforsecurity=False), 0, 0
-    # An empty attachment is one empty piece: that it exists is told by its rows.
     while (data := stream.read(PIECE)) or number == 0:
-        db.execute("INSERT INTO attachments VALUES (?, ?, ?, ?)", (doc_id, name, number, data))
+        db.execute(_PUT, (doc_id, name, number, data))
         digest.update(data)
         length += len(data)
         number += 1
+    return _stub(content_type(name), generation, digest.digest(), length)
+
+
+def _stub(kind: str, generation: int, digest: bytes, length: int) -> dict[str, Any]:
+    """What stands for an attachment in its document, as CouchDB has it."""
     return {
-        "content_type": kind or content_type(name),
+        "content_type": kind,
         "revpos": generation,
-        "digest": "md5-" + base64.b64encode(digest.digest()).decode(),
+        "digest": "md5-" + base64.b64encode(digest).decode(),
         "length": length,
         "stub": True,
     }

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ _random = random.Random()  # of our own: nobody seeds it
 
 _BLIND_SECONDS = 1.0
 _PAGE = 500
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Documents that are to be written together, with their attachments."""
+
+    rows: list[_Row] = field(default_factory=list)
+    files: attachments.Batch = field(default_factory=attachments.Batch)
+
+    def add(self, row: _Row, files: attachments.Batch) -> None:
+        self.rows.append(row)
+        self.files.dropped += files.dropped
+        self.files.added += files.added
+
+    def write(self, db: sqlite3.Connection) -> None:
+        self.files.write(db)
+        db.executemany(_PUT, self.rows)
 
 
 class SqliteStore(Store):
@@ -188,7 +206,7 @@ class SqliteStore(Store):
     def write(self, docs: Sequence[Document]) -> list[Written]:
         db = self._db
         written: list[Written] = []
-        rows: list[_Row] = []
+        batch = _Batch()
         with self._transaction(db):
             (seq,) = db.execute(
                 "UPDATE counter SET seq = seq + ? RETURNING seq", (len(docs),)
@@ -201,12 +219,12 @@ class SqliteStore(Store):
                     why = Conflict(f"{doc_id!r} was changed or made by someone else in {self.url}")
                     written.append(Written(doc_id, None, why))
                     continue
-                answer = self._write(db, doc, number, rows, has_attachments=bool(has_attachments))
+                answer = self._write(db, doc, number, batch, has_attachments=bool(has_attachments))
                 if answer.rev is not None:
                     gone = bool(doc.get("_deleted"))
                     there[doc_id] = None if gone else answer.rev, "_attachments" in doc
                 written.append(answer)
-            db.executemany(_PUT, rows)
+            batch.write(db)
         return written
 
     def _standing(
@@ -229,11 +247,11 @@ class SqliteStore(Store):
         db: sqlite3.Connection,
         doc: Document,
         seq: int,
-        rows: list[_Row],
+        batch: "_Batch",
         *,
         has_attachments: bool,
     ) -> Written:
-        """Write a document, or, where it is only a row, add that to the rows to be written."""
+        """Delete a document, or add it to what is to be written."""
         doc_id, rev = doc["_id"], doc.get("_rev")
         generation = int(rev.split("-", 1)[0]) if rev else 0
         new_rev = f"{generation + 1}-{_random.getrandbits(64):016x}"
@@ -246,41 +264,19 @@ class SqliteStore(Store):
         body = {name: value for name, value in doc.items() if name not in ("_id", "_rev")}
         if doc_id.startswith("_design/"):
             self._index_design(db, doc_id, body)
+        files = attachments.Batch()
         if has_attachments or "_attachments" in body:
-            # One document's refusal must not leave its attachments changed: all or nothing.
-            db.execute("SAVEPOINT document")
-            written = self._store(db, doc_id, body, seq, new_rev, rows)
-            if written.error is not None:
-                db.execute("ROLLBACK TO document")
-            db.execute("RELEASE document")
-            return written
-        return self._add_row(doc_id, body, seq, new_rev, rows)
-
-    def _store(
-        self,
-        db: sqlite3.Connection,
-        doc_id: str,
-        body: Document,
-        seq: int,
-        rev: str,
-        rows: list[_Row],
-    ) -> Written:
-        """Bring the attachments in line, then add the row."""
-        try:
-            attachments.store(db, doc_id, body, int(rev.split("-", 1)[0]))
-        except PoolError as error:
-            return Written(doc_id, None, error)
-        return self._add_row(doc_id, body, seq, rev, rows)
-
-    def _add_row(
-        self, doc_id: str, body: Document, seq: int, rev: str, rows: list[_Row]
-    ) -> Written:
+            try:
+                files = attachments.plan(db, doc_id, body, generation + 1, has_attachments)
+            except PoolError as error:
+                return Written(doc_id, None, error)
         text = _encode(body)
         if len(text) > MAX_DOCUMENT_BYTES // 4 and len(text.encode()) > MAX_DOCUMENT_BYTES:
             return Written(doc_id, None, self._too_large(doc_id, len(text.encode())))
         state = token.state(body)
-        rows.append((doc_id, seq, rev, state.value if state else None, not_before(body), text))
-        return Written(doc_id, rev)
+        row = doc_id, seq, new_rev, state.value if state else None, not_before(body), text
+        batch.add(row, files)
+        return Written(doc_id, new_rev)
 
     def _too_large(self, doc_id: str, size: int) -> TooLarge:
         return TooLarge(
