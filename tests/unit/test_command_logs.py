@@ -1,5 +1,6 @@
 """What of a command's logs goes into the token, and which files stay on the host."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,7 +38,20 @@ def test_empty_logs_are_gone_with_the_command(runner: CommandRunner, logs: Path)
     result = run(runner, "true")
     assert result.files == {"logs_t1.out": b"", "logs_t1.err": b""}
     assert result.scratch == []
-    assert list(logs.iterdir()) == []
+    assert [path.name for path in logs.iterdir() if path.suffix in (".out", ".err")] == []
+    runner.close()
+    assert not logs.exists()
+
+
+def test_files_of_one_token_show_nothing_of_another(runner: CommandRunner, logs: Path) -> None:
+    """Files are used again, but a command sees an empty log, and its own token in its file."""
+    token_file = "cat $PICAS_TOKEN_FILE > {logs}/seen; stat -c %s {logs}/logs_t1.out >> {logs}/size"
+    lines = (f"true {'x' * 900}", "true", token_file.format(logs=logs))
+    for line in lines:
+        result = run(runner, line)
+        assert result.outcome.exit_code == 0
+    assert json.loads((logs / "seen").read_text())["input"] == lines[-1]
+    assert (logs / "size").read_text() == "0\n"
 
 
 def test_logs_stay_until_they_are_recorded(runner: CommandRunner, logs: Path) -> None:
