@@ -322,3 +322,38 @@ def test_stop_in_an_outage_does_not_spin(pool: Pool, monkeypatch: pytest.MonkeyP
     pilot = Pilot(pool, FunctionRunner(work), slots=1)
     assert pilot.run().counters.done == 1
     assert asked < 20
+
+
+def test_stop_function_that_fails_loses_nothing(pool: Pool) -> None:
+    """What ran when the user's function raised is recorded, and the pilot has ended."""
+    push(pool, *"abcdef")
+
+    def stop() -> bool:
+        raise FileNotFoundError("stop file")
+
+    criteria = StopCriteria(stop_function=stop)
+    pilot = Pilot(pool, FunctionRunner(lambda _: 0), slots=3, criteria=criteria)
+    with pytest.raises(FileNotFoundError, match="stop file"):
+        pilot.run()
+    counts = pool.counts()
+    assert counts[State.LOCKED] == 0
+    assert counts[State.DONE] >= 1
+    assert [doc["state"] for doc in pool.pilots()] == ["ended"]
+
+
+def test_token_that_comes_during_the_last_look_is_not_missed(pool: Pool) -> None:
+    """A pilot that was woken while it looked does not take the view for empty."""
+    push(pool, "a")
+    pilot = Pilot(pool, FunctionRunner(lambda _: 0))
+    real = pool.exchange
+    late = ["late"]
+
+    def exchange(settlements: Any, wish: Any) -> Any:
+        answer = real(settlements, wish)
+        if late and wish is not None and not answer[1] and pilot._watcher.ready:
+            assert [p.error for p in pool.push([token.new({"input": "x"}, late.pop())])] == [None]
+            pilot.wake()
+        return answer
+
+    pool.exchange = exchange  # type: ignore[method-assign]
+    assert pilot.run().counters.done == 2

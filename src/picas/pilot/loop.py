@@ -118,7 +118,7 @@ class Pilot:
         self._watcher = WorkWatcher(pool, self.wake)
         self._out: set[str] = set()  # leases in the slots, waiting or running
         self._returning: list[Document] = []  # taken back from the slots, to be released
-        self._dry = False
+        self._dry = self._woken = False
         self._due = math.inf  # when a token that waits may be claimed, by the pool's clock
         self._watch_until = 0.0  # how long the end waits for pilots that may be gone
         self._stopping: str | None = None
@@ -145,7 +145,7 @@ class Pilot:
 
     def wake(self) -> None:
         """Look for work now; callable from any thread and from a signal handler."""
-        self._dry = False
+        self._dry, self._woken = False, True
         self._events.put(None)
 
     def stop(self, reason: str, *, now: bool = False) -> None:
@@ -200,7 +200,7 @@ class Pilot:
                 # After an outage results go first: that they count must not hang on a claim.
                 if why is not None or self._outage.lasted():
                     self._record_or_ask()
-                elif self._work():
+                if why is None and not self._outage.lasted() and self._work():
                     return
             if why is not None:
                 self._say_stop(why)
@@ -292,7 +292,7 @@ class Pilot:
         free = max(0, self._slots.number - len(self._out))
         wish = Wish(self._view, want, self.holder, self._offer, at_once=free)
         with self._outage.asking():
-            self._dry = False
+            self._dry = self._woken = False
             settled = self._recorder.pending > 0
             found = self._recorder.settle(wish, self._claimed)
             if not found and not self._watcher.ready:
@@ -300,7 +300,7 @@ class Pilot:
                 settled = True
             if not found and settled:  # what was recorded may be todo again
                 found = self._recorder.settle(wish, self._claimed)
-            self._dry = not found
+            self._dry = not found and not self._woken  # what came meanwhile it may not have seen
             due = None if found else self._pool.passed_over.due
             self._due = math.inf if due is None else due
         if self._dry:
@@ -328,6 +328,7 @@ class Pilot:
             if not self._recorder.pending:
                 deadline = time.monotonic() + SETTLE_SECONDS
             self._came_back(event)
+            self._consult(event)
             starving = self._slots.waiting == 0 and self._events.empty()
             if starving or self._recorder.pending >= BATCH_TOKENS or self._stopping:
                 return
@@ -345,8 +346,12 @@ class Pilot:
             if result.outcome.exit_code == 0:  # nothing is claimed ahead where all fails
                 self._pace.saw(result.outcome.wall)
             self._examine(ended)
-            if self._criteria.stop_function is not None and self._criteria.stop_function():
-                self._stopping = self._stopping or "stop_function"
+
+    def _consult(self, ended: Ended) -> None:
+        """Ask the user's function if that was enough; it may raise."""
+        stop, result = self._criteria.stop_function, ended.result
+        if stop is not None and not (result.stopped or result.trouble) and stop():
+            self._stopping = self._stopping or "stop_function"
 
     def _examine(self, ended: Ended) -> None:
         """Slow down, and at last end, where tokens fail one after another."""

@@ -44,4 +44,4 @@ class Pace:
         """
         full = self._slots + self.ahead
         enough = self._slots + self.ahead * (3 if settling else 2) // 4
-        return full - held if held < max(self._slots, enough) else 0
+        return full - held if held < enough else 0

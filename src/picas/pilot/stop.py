@@ -16,7 +16,8 @@ class StopCriteria:
         max_tasks: Tokens to run at most.
         max_scrub: How often a failing token is given back for another try; None: as the pool's
             settings say, by default never. A token's own ``retry`` comes before both.
-        stop_function: Asked after each token; true: no new token is started.
+        stop_function: Asked when a token has ended, before its result is recorded; true: no new
+            token is started.
         endless: Wait for new tokens instead of ending when there are none.
         drain_after: End after so many different tokens failed one after another as soon as they
             were started: this host may be what fails them. 0: never.

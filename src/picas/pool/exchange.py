@@ -45,11 +45,12 @@ class Wish:
     def leases(self, docs: Sequence[Document]) -> Iterator[tuple[Document, str]]:
         """Tokens in the order in which they will start, each with its lease.
 
-        First come those that were lost with a pilot: what kills pilots must be known to have run.
+        First come those that were lost with a pilot, and another loss of them will count: what
+        kills pilots must be found out, however far ahead it is claimed.
         """
         at_once = len(docs) if self.at_once is None else self.at_once
         for i, doc in enumerate(sorted(docs, key=token.was_lost, reverse=True)):
-            yield doc, token.new_lease(ahead=i >= at_once)
+            yield doc, token.new_lease(ahead=i >= at_once and not token.was_lost(doc))
 
 
 class Exchange:

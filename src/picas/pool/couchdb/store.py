@@ -261,7 +261,7 @@ class CouchStore(Store):
             page = PAGE if left is None else min(PAGE, left)
             rows = page_of(self._rows, view, {"limit": page}, behind)
             yield from (doc for doc in self.read([row["id"] for row in rows]) if doc is not None)
-            if len(rows) < page:
+            if not rows:
                 return
             behind = rows[-1]
             left = None if left is None else left - len(rows)

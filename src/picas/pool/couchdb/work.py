@@ -11,14 +11,15 @@ A design of ours has a view for this (`picas.views.FREE`), in which tokens that 
 apart, and which tells what tokens need. Of other designs the view itself is walked through.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any, ClassVar
 
 from picas import token, views
+from picas.errors import ViewMissing
 from picas.pool.base import Candidates, ReadyAt
 from picas.pool.couchdb.http import encode
 from picas.token import Document, State
@@ -39,6 +40,9 @@ that is updated seldom is spared the states that a token passes through in betwe
 
 DUE_SECONDS = 10.0
 """How often it is looked first for tokens that had to wait, and now may be claimed."""
+
+ROWS = 50
+"""Rows of a view that are asked for at least: they cost little beside the request."""
 
 PAGE = 200
 KNOWN_SECONDS = 600.0
@@ -81,19 +85,14 @@ class WorkFinder:
         walk = self._walks.get(view)
         if walk is None or time.monotonic() >= walk.known_until:
             walk = self._walks[view] = self._begin(view)
-        if taken := walk.shelf.take(limit):
-            return Candidates(taken)
-        now, number = self._now(), max(limit, walk.shelf.ahead())
-        passed_over: list[float] = []
-        for page in walk.pages(number, now):
-            if free := self._free(page, walk, ready_at, now, passed_over):
-                walk.shelf.fill(free)
-                return Candidates(walk.shelf.take(min(limit, len(free))))
-        for rows in walk.later(now):
-            passed_over += [ready_at(walk.tells(row)) for row in rows]
-            if passed_over[-1] < math.inf:
-                break
-        return Candidates.later(passed_over)
+        try:
+            return self._look(walk, limit, ready_at)
+        except ViewMissing:
+            if not isinstance(walk, _FreeWalk):
+                raise
+            # Somebody put other views in the place of ours.
+            walk = self._walks[view] = self._begin(view)
+            return self._look(walk, limit, ready_at)
 
     def _begin(self, view: str) -> "_Walk":
         design, part = views.split(view)
@@ -104,31 +103,56 @@ class WorkFinder:
             _FreeWalk(self._ask, f"{design}/{views.FREE}") if has_free else _Walk(self._ask, view)
         )
 
+    def _look(self, walk: "_Walk", limit: int, ready_at: ReadyAt) -> Candidates:
+        now = self._now()
+        if taken := walk.shelf.take(limit, lambda doc: ready_at(doc) <= now):
+            return Candidates(taken)
+        number = max(limit, walk.shelf.ahead())
+        later: list[float] = []
+        for page in walk.pages(number, now):
+            if free := self._free(page, number, walk, ready_at, now, later):
+                walk.shelf.fill(free[limit:], offered=min(limit, len(free)))
+                return Candidates(free[:limit])
+        for rows in walk.later(now):
+            later += [ready_at(walk.tells(row)) for row in rows]
+            if min(later) <= rows[-1]["key"][0]:  # none behind can be due before
+                break
+        return Candidates.later(later)
+
     def _free(
         self,
         page: "_Page",
+        number: int,
         walk: "_Walk",
         ready_at: ReadyAt,
         now: float,
-        passed_over: list[float],
+        later: list[float],
     ) -> list[Document]:
-        """The tokens of these rows that may be claimed now; notes when the others may be."""
-        moments = [(row["id"], ready_at(walk.tells(row))) for row in page.rows]
-        later = [at for _, at in moments if at > now]
-        wanted = [doc_id for doc_id, at in moments if at <= now]
-        docs, stale = [], 0
-        for doc in self._read(wanted) if wanted else ():
-            if doc is None or token.state(doc) is not State.TODO:
-                stale += 1
-            elif (at := ready_at(doc)) <= now:
-                docs.append(doc)
-            else:
+        """About `number` tokens of a page that may be claimed now; notes when others may be."""
+        fit: list[Row] = []
+        for row in page.rows:
+            at = ready_at(walk.tells(row))
+            if at <= now:
+                fit.append(row)
+            elif page.fresh:
                 later.append(at)
-        if page.fresh:
-            passed_over += later
-        else:
-            walk.met(stale, len(wanted))
-        return docs
+        while fit:
+            part, fit = fit[:number], fit[number:]
+            number *= 2  # where many were taken already, not one request for each
+            docs, stale = [], 0
+            for doc in self._read([row["id"] for row in part]):
+                if doc is None or token.state(doc) is not State.TODO:
+                    stale += 1
+                elif (at := ready_at(doc)) <= now:
+                    docs.append(doc)
+                elif page.fresh:
+                    later.append(at)
+            if not page.fresh:
+                walk.met(stale, len(part))
+            if docs:
+                walk.go_on_behind(part[-1])
+                return docs
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +170,23 @@ class _Shelf:
     Attributes:
         docs: Those not offered yet.
         until: When they are too old to be offered, by the monotonic clock.
-        offered: How many of them were.
+        offered: How many were, of those read at the same time.
     """
 
     docs: list[Document] = field(default_factory=list)
     until: float = 0.0
     offered: int = 0
 
-    def take(self, limit: int) -> list[Document]:
-        """Some tokens, if there are enough and they are fresh."""
-        if len(self.docs) < limit or time.monotonic() >= self.until:
+    def take(self, limit: int, fits: Callable[[Document], bool]) -> list[Document]:
+        """Some tokens, if there are enough that are fresh and fit."""
+        if time.monotonic() >= self.until:
+            self.docs = []
+        taken = [doc for doc in self.docs if fits(doc)][:limit]
+        if len(taken) < limit:
             return []
-        taken, self.docs = self.docs[:limit], self.docs[limit:]
-        self.offered += len(taken)
+        ids = {doc["_id"] for doc in taken}
+        self.docs = [doc for doc in self.docs if doc["_id"] not in ids]
+        self.offered += limit
         return taken
 
     def ahead(self) -> int:
@@ -166,9 +194,9 @@ class _Shelf:
         used_up = time.monotonic() < self.until
         return min(READ_AHEAD, self.offered * 2 if used_up else self.offered)
 
-    def fill(self, docs: list[Document]) -> None:
-        """Put tokens there that were read just now."""
-        self.docs, self.until, self.offered = docs, time.monotonic() + FRESH_SECONDS, 0
+    def fill(self, docs: list[Document], *, offered: int) -> None:
+        """Put tokens there that were read just now, beside those that were offered at once."""
+        self.docs, self.until, self.offered = docs, time.monotonic() + FRESH_SECONDS, offered
 
 
 class _Walk:
@@ -210,10 +238,14 @@ class _Walk:
         """Take note of how many of the tokens in a page were taken already."""
         self._stale = self.leap = stale > (1 - MOSTLY) * seen
 
+    def go_on_behind(self, row: Row) -> None:
+        """Begin the next look there."""
+        self._behind = row
+
     def _some(self, number: int) -> Sequence[Row]:
         """Rows from where the last ones ended, or from further on; at the end from the head."""
         update = "lazy" if self._stale else "false"
-        query = {**self.within, "limit": number, "update": update}
+        query = {**self.within, "limit": max(ROWS, number + number // 8), "update": update}
         skip = 0
         if self.leap:
             most = LEAP
@@ -262,6 +294,10 @@ class _FreeWalk(_Walk):
         needs = row["value"] if isinstance(row["value"], dict) else {}
         return {**needs, "not_before": row["key"][0]}
 
+    def go_on_behind(self, row: Row) -> None:
+        if row["key"][0] == 0:  # not among those that had to wait
+            super().go_on_behind(row)
+
     def _all(self, now: float) -> Iterator[Sequence[Row]]:
         yield from self._pages(self._due(now))
         yield from self._pages(self.within)
@@ -275,11 +311,17 @@ def page_of(ask: AskView, view: str, query: Query, behind: Row | None = None) ->
     if behind is None:
         rows: list[Row] = ask(view, query)["rows"]
         return rows
-    # One more, since that row comes first if it is still there.
-    number = int(str(query["limit"])) + 1
+    # One more, since that row comes first if it is still there; in a view of somebody's own a
+    # document may have many rows of one key.
+    number, skip = int(str(query["limit"])) + 1, int(str(query.get("skip", 0)))
     start = {"startkey": _json(behind["key"]), "startkey_docid": behind["id"], "limit": number}
-    rows = ask(view, {**query, **start})["rows"]
-    return [row for row in rows if row["id"] != behind["id"]][: number - 1]
+    place = behind["key"], behind["id"]
+    while True:
+        rows = ask(view, {**query, **start, "skip": skip})["rows"]
+        rest = list(dropwhile(lambda row: (row["key"], row["id"]) == place, rows))
+        if rest or len(rows) < number:
+            return rest[: number - 1]
+        skip += len(rows)
 
 
 def _between(low: object, high: object) -> Query:

@@ -6,6 +6,7 @@ the writer do not wait for each other.
 """
 
 import json
+import os
 import random
 import sqlite3
 import threading
@@ -47,6 +48,7 @@ _PUT = (
 )
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _random = random.Random()  # of our own: nobody seeds it
+os.register_at_fork(after_in_child=_random.seed)
 
 _BLIND_SECONDS = 1.0
 _PAGE = 500
@@ -435,7 +437,8 @@ class SqliteStore(Store):
 
     def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
         deadline, closings = time.monotonic() + timeout, self._closings
-        with closing(FileWatch(self.path.with_name(f"{self.path.name}-wal"))) as log:
+        file = self.path.resolve()  # SQLite keeps its log beside the file that a link leads to
+        with closing(FileWatch(file.with_name(f"{file.name}-wal"))) as log:
             found = self._changed(since, todo=todo)
             while since is not None and not found.ids and self._closings == closings:
                 left = deadline - time.monotonic()
