@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from picas import token
+from picas.pool import Pool
+from picas.pool.sqlite import SqliteStore
 from picas.pool.sqlite import watch as sqlite_watch
 from picas.pool.sqlite.watch import FileWatch
 
@@ -70,3 +73,40 @@ def test_file_that_is_not_there_yet(tmp_path: Path) -> None:
         began = time.monotonic()
         watch.wait(LONG)
     assert time.monotonic() - began < LONG / 2
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    """An embedded pool."""
+    store = SqliteStore(tmp_path / "pool.db")
+    store.create()
+    with Pool(store) as made:
+        yield made
+
+
+def test_a_sign_that_comes_before_the_write_counts(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not there yet when the file was written to is found a moment later, by itself."""
+    signs = iter([True])
+    monkeypatch.setattr(FileWatch, "wait", lambda *_: next(signs))
+    since = pool.changes(None, timeout=0).seq
+    monkeypatch.setattr("time.sleep", lambda _: list(pool.push([token.new({}, "t1")])))
+    assert pool.changes(since, timeout=LONG).ids == ["t1"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at open descriptors")
+def test_one_watch_serves_a_thread(pool: Pool) -> None:
+    """Waiting again and again takes no more descriptors, and closing the pool gives back all."""
+
+    def watches() -> int:
+        links = (path.readlink() for path in Path("/proc/self/fd").glob("*") if path.is_symlink())
+        return sum("inotify" in str(link) for link in links)
+
+    before = watches()
+    since = pool.changes(None, timeout=0).seq
+    for _ in range(3):
+        pool.changes(since, timeout=0.01)
+    assert watches() <= before + 1
+    pool.close()
+    assert watches() == before

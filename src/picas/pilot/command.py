@@ -20,7 +20,6 @@ from picas import token
 from picas.errors import ConfigError, InputError, TaskError
 from picas.logs import Excerpt
 from picas.pilot.runner import Files, Result
-from picas.pilot.spares import Spares
 from picas.process import EndedBy, Finished, Task
 from picas.token import Document, Outcome
 
@@ -75,8 +74,6 @@ class CommandRunner:
         """Patterns of `attach` that found a file."""
         self.kept: list[Path] = []
         """Logs that stay on disk: they are longer than what goes into the token."""
-        self.spare_logs = Spares(str(self.logs))
-        self.spare_files = Spares(str(self.scratch))
         self._made: list[Path] = []
         self._ready = False
         self._lock = threading.Lock()
@@ -92,7 +89,6 @@ class CommandRunner:
 
     def close(self) -> None:
         """Delete what was made here and is empty: the scratch folder, folders for logs."""
-        self.spare_logs.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
         for folder in self._made:
             with contextlib.suppress(OSError):
@@ -177,12 +173,11 @@ class CommandTask:
             message = f"{self._problem}\n".encode()
             return Result(outcome, {token.log_name(doc_id, "err"): message})
         self._write_token_file()
-        for log in (self._out, self._err):
-            self._runner.spare_logs.give(log)
         try:
             finished = self._task.run()
         finally:
-            self._runner.spare_files.take(self._token_file)
+            with contextlib.suppress(OSError):
+                os.unlink(self._token_file)
         if finished.exit_code != 0 and self._disk_was_full():
             raise TaskError(f"no space left for logs in {self._runner.logs}")
         stopped = finished.ended_by is EndedBy.STOPPED
@@ -220,7 +215,6 @@ class CommandTask:
         }
 
     def _write_token_file(self) -> None:
-        self._runner.spare_files.give(self._token_file)
         try:
             _write(self._token_file, json.dumps(self._doc, ensure_ascii=False).encode())
         except OSError as error:
@@ -243,7 +237,9 @@ class CommandTask:
             name = token.log_name(self._doc["_id"], stream)
             size = _size(path)
             if size == 0 and not self._runner.keep_logs:
-                self._runner.spare_logs.take(path)
+                # At once: where many files wait to be deleted, making the next one takes longer.
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
                 files[name] = b""
                 continue
             files[name] = Excerpt(Path(path), self._runner.log_limit)
@@ -355,17 +351,9 @@ def check_program(template: Sequence[str]) -> None:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Write JSON into a file, over what is there; raises `OSError`.
-
-    Blanks cover the rest of something longer: to cut it off would have the disk written to.
-    """
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Make a file; raises `OSError`."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        before = os.fstat(file).st_size
-        if before > len(data) + _ROOM:
-            os.ftruncate(file, len(data))
-        else:
-            data = data.ljust(before)
         while data:
             data = data[os.write(file, data) :]
     finally:

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ _random = random.Random()  # of our own: nobody seeds it
 os.register_at_fork(after_in_child=_random.seed)
 
 _BLIND_SECONDS = 1.0
+_AFTER_A_SIGN = (0.002, 0.02)
+"""Seconds after which the database is asked again when there was a sign and nothing new: the log
+is written to before that counts, which is noted in shared memory, without another sign."""
+
 _PAGE = 500
 
 
@@ -436,18 +440,33 @@ class SqliteStore(Store):
             return written.rev
 
     def changes(self, since: str | None, *, timeout: float, todo: bool = False) -> Changes:
-        deadline, closings = time.monotonic() + timeout, self._closings
-        file = self.path.resolve()  # SQLite keeps its log beside the file that a link leads to
-        with closing(FileWatch(file.with_name(f"{file.name}-wal"))) as log:
-            found = self._changed(since, todo=todo)
-            while since is not None and not found.ids and self._closings == closings:
-                left = deadline - time.monotonic()
-                if left <= 0:
+        if since is None:
+            return self._changed(None, todo=todo)
+        deadline, closings, log = time.monotonic() + timeout, self._closings, self._log
+        found = self._changed(since, todo=todo)
+        while not found.ids and self._closings == closings:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            # Now and then the database is asked without a sign.
+            signs = log.wait(min(_BLIND_SECONDS, left))
+            found = self._changed(found.seq, todo=todo)
+            for pause in _AFTER_A_SIGN if signs else ():
+                if found.ids:
                     break
-                # Now and then the database is asked without a sign.
-                log.wait(min(_BLIND_SECONDS, left))
+                time.sleep(pause)
                 found = self._changed(found.seq, todo=todo)
         return found
+
+    @property
+    def _log(self) -> FileWatch:
+        """This thread's watch on the write-ahead log, kept since it takes long to end one."""
+        log: FileWatch | None = getattr(self._local, "log", None)
+        if log is None:
+            assert self._db is not None  # the log is there as long as this thread is connected
+            file = self.path.resolve()  # SQLite keeps it beside the file that a link leads to
+            log = self._local.log = FileWatch(file.with_name(f"{file.name}-wal"))
+        return log
 
     def _changed(self, after: str | None, *, todo: bool) -> Changes:
         """What changed after a point, as it is now."""

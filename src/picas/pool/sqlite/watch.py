@@ -26,24 +26,28 @@ class FileWatch:
     """
 
     def __init__(self, path: Path) -> None:
+        self._fd = -1
         self._path = path
         self._mark = self._look()
-        self._fd = _inotify(path) if sys.platform == "linux" else -1
+        if sys.platform == "linux":
+            self._fd = _inotify(path)
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the file is written to, `seconds` at most; may return early."""
+    def wait(self, seconds: float) -> bool:
+        """Wait until the file is written to, `seconds` at most; tells whether it was."""
         if self._fd >= 0:
             waiting = select.poll()
             waiting.register(self._fd, select.POLLIN)
-            if waiting.poll(seconds * 1000):
-                os.read(self._fd, 65536)
-            return
+            return bool(waiting.poll(seconds * 1000) and os.read(self._fd, 65536))
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(POLL_SECONDS, left))
             before, self._mark = self._mark, self._look()
             if self._mark != before:
-                return
+                return True
+        return False
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let the kernel forget it."""
