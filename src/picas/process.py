@@ -13,7 +13,6 @@ import os
 import resource
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from typing import ClassVar, Final
 from picas import cgroup, proctree
 from picas.errors import TaskError
 from picas.proctree import adopt_orphans
+from picas.spawn import spawn
 from picas.token import TIME_LIMIT_EXIT_CODE
 
 __all__ = ["EndedBy", "Finished", "Task", "adopt_orphans"]
@@ -73,6 +73,14 @@ class Finished:
     memory: int | None
     ended_by: EndedBy
     out_of_memory: bool = False
+
+
+class _Refused(Exception):
+    """A command that cannot be started, by a fault of its own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class _Asked(enum.IntEnum):
@@ -169,28 +177,25 @@ class Task:
                 child = self._start(watch)
                 if isinstance(child, Finished):
                     return child
-                tree.started(child.pid)
+                tree.started(child)
             try:
                 return self._attend(watch, child, tree, bell)
             except BaseException:
                 tree.end(0, bell.wait)
-                child.poll()
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child, os.WNOHANG)
                 raise
         finally:
             tree.close()
 
-    def _attend(
-        self, watch: "_Watch", child: subprocess.Popen[bytes], tree: proctree.Tree, bell: "_Bell"
-    ) -> Finished:
+    def _attend(self, watch: "_Watch", child: int, tree: proctree.Tree, bell: "_Bell") -> Finished:
         """Wait for the command, end what must be ended, and account for it."""
-        ended_by = self._wait(watch, tree, bell, child.pid)
+        ended_by = self._wait(watch, tree, bell, child)
         left = () if ended_by is EndedBy.ITSELF else self._end(tree, bell)
-        immortal = any(process.pid == child.pid for process in left)
-        reaped, status, usage = os.wait4(child.pid, os.WNOHANG if immortal else 0)
+        immortal = any(process.pid == child for process in left)
+        reaped, status, usage = os.wait4(child, os.WNOHANG if immortal else 0)
         watch.stop()
         if reaped:
-            # Popen is told, lest it wait for a process that is gone.
-            child.returncode = os.waitstatus_to_exitcode(status)
             tree.leader_reaped()
         if ended_by is EndedBy.ITSELF and tree.leftovers():
             self._end(tree, bell)
@@ -212,8 +217,8 @@ class Task:
 
         return tree.end(0 if self._asked is _Asked.KILL else self._grace, pause)
 
-    def _start(self, watch: "_Watch") -> subprocess.Popen[bytes] | Finished:
-        """Make the logs and start the command, if it is to be started and can be."""
+    def _start(self, watch: "_Watch") -> int | Finished:
+        """Make the logs and start the command, if it is to be started and can be; its number."""
         out = _open_log(self._out)
         try:
             err = _open_log(self._err)
@@ -221,33 +226,25 @@ class Task:
                 if self._asked:
                     number = signal.SIGKILL if self._asked is _Asked.KILL else signal.SIGTERM
                     return watch.finished(128 + number, EndedBy.STOPPED)
-                child = self._spawn(out, err)
-                if isinstance(child, int):
-                    return watch.finished(child, EndedBy.ITSELF)
-                return child
+                return self._spawn(out, err)
+            except _Refused as refused:
+                return watch.finished(refused.code, EndedBy.ITSELF)
             finally:
                 os.close(err)
         finally:
             os.close(out)
 
-    def _spawn(self, out: int, err: int) -> subprocess.Popen[bytes] | int:
-        """Start the command; the exit code, if it is the command's own fault that it can't."""
+    def _spawn(self, out: int, err: int) -> int:
+        """Start the command; raises `_Refused` if it is its own fault that it can't be."""
         program = self._argv[0] if self._argv else ""
         if not program:
-            return self._refuse(err, NOT_FOUND, "the command is empty")
+            raise self._refuse(err, NOT_FOUND, "the command is empty")
         try:
-            # No preexec_fn: with it, the interpreter could not use vfork.
-            return subprocess.Popen(
-                self._argv,
-                stdin=_dev_null(),
-                stdout=out,
-                stderr=err,
-                cwd=self._cwd,
-                env=self._env,
-                start_new_session=True,
-            )
+            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd)
         except ValueError as problem:
-            return self._refuse(err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}")
+            raise self._refuse(
+                err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}"
+            ) from problem
         except OSError as problem:
             if problem.errno in _OUT_OF_RESOURCES:
                 raise
@@ -256,15 +253,16 @@ class Task:
                 self._argv, self._instead = self._instead, []
                 return self._spawn(out, err)
             code = NOT_FOUND if problem.errno == errno.ENOENT else CANNOT_EXECUTE
-            return self._refuse(err, code, f"cannot run {program!r}: {_why(problem, program)}")
+            reason = f"cannot run {program!r}: {_why(problem, program)}"
+            raise self._refuse(err, code, reason) from problem
 
-    def _refuse(self, err: int, code: int, reason: str) -> int:
-        """Say in the error log why the command is not started; gives the exit code back."""
+    def _refuse(self, err: int, code: int, reason: str) -> "_Refused":
+        """Say in the error log why the command is not started."""
         try:
             os.write(err, f"PiCaS: {reason}\n".encode("utf-8", "backslashreplace"))
         except OSError as problem:
             raise _log_error(self._err, problem) from problem
-        return code
+        return _Refused(code)
 
     def _check_cwd(self, problem: OSError) -> None:
         if self._cwd is not None and not (self._cwd.is_dir() and os.access(self._cwd, os.X_OK)):

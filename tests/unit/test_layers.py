@@ -28,7 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("conditions",),
     ("schedulers",),
     ("process",),
-    ("proctree", "logs"),
+    ("proctree", "logs", "spawn"),
     ("config",),
     ("credentials",),
     ("retry",),

@@ -224,7 +224,7 @@ def test_lack_of_processes_is_our_trouble(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("picas.process.subprocess.Popen", refuse)
+    monkeypatch.setattr("picas.process.spawn", refuse)
     with pytest.raises(TaskError, match="limits on processes"):
         run(tmp_path, "true")
 
