@@ -212,7 +212,7 @@ def test_logs_that_cannot_be_stored(
 ) -> None:
     """Where the token says that its files are on the host, they are still there."""
     monkeypatch.chdir(tmp_path)
-    push(pool, "echo out; echo table >table")
+    push(pool, "echo out; echo err >&2; echo table >table")
 
     def refuse(*args: object) -> None:
         raise Refused("not this name")
