@@ -302,6 +302,18 @@ def test_a_classic_monitor_is_replaced_on_demand(picas: Picas, database: str) ->
     assert "Monitor is there, of this version" in picas("doctor", env=env).stdout
 
 
+def test_views_of_somebody_s_own_are_not_replaced(picas: Picas, database: str) -> None:
+    """`views create --replace` says that it replaced nothing, and what makes room."""
+    views = {name: MONITOR.document()["views"][name] for name in CLASSIC_VIEWS}
+    views["done"] = {"map": "function (doc) { emit(doc._id, null); }"}
+    with Raw(database) as raw:
+        raw.put("/_design/Monitor", {"language": "javascript", "views": views})
+    env = {"PICAS_POOL": bare(database), **login(database)}
+    picas.secrets.append(env["PICAS_PASSWORD"])
+    refused = picas("views", "create", "--replace", "--yes", env=env, status=6)
+    assert "'picas views remove Monitor' makes room" in refused.stderr
+
+
 def test_init_asks_on_a_terminal_and_hides_the_password(picas: Picas, database: str) -> None:
     """Pool, user and password are asked for; what is typed as password is not echoed."""
     password = login(database)["PICAS_PASSWORD"]

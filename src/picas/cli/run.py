@@ -63,7 +63,7 @@ log = logging.getLogger(SAYING)
     type=Duration(),
     default=AHEAD_SECONDS,
     show_default="0.5s",
-    help="Work to hold beyond the free slots; with 0 a token is claimed when a slot is free.",
+    help="Claim short tokens ahead: about so much running time beyond the free slots; 0: none.",
 )
 @click.option("--endless", is_flag=True, help="Wait for new tokens when there are none.")
 @click.option(

@@ -196,6 +196,11 @@ def create_views(pool_url: str | None, replace: bool, yes: bool, as_json: bool) 
                 f"{line}, but {', '.join(missing_views(doc or {}))} are missing in them; "
                 f"'picas views remove {DEFAULT_DESIGN}' makes room for the standard ones"
             )
+        elif replace and before is Monitor.CUSTOM:
+            raise Conflict(
+                f"{line}: only those of a classic client are replaced; "
+                f"'picas views remove {DEFAULT_DESIGN}' makes room for the standard ones"
+            )
         design = pool.designs()[DEFAULT_DESIGN]
     report = common.Report(as_json=as_json)
     report.say(line, result=done, **_facts(design))

@@ -27,7 +27,7 @@ from picas.pool.couchdb.resolve import Resolver
 from picas.pool.couchdb.work import Query, Row, WorkFinder, page_of
 from picas.pool.settle import content_type
 from picas.token import Document, State
-from picas.views import MONITOR, split
+from picas.views import FREE, MONITOR, split
 
 WRITE_DOCUMENTS = 500
 """Documents one ``_bulk_docs`` carries at most; more go slower a document."""
@@ -302,7 +302,12 @@ class CouchStore(Store):
 
     def _view_names(self) -> list[str]:
         designs = self.designs().items()
-        names = [f"{name}/{part}" for name, doc in designs for part in doc.get("views", {})]
+        names = [
+            f"{name}/{part}"
+            for name, doc in designs
+            for part in doc.get("views", {})
+            if part != FREE
+        ]
         return names or ["none ('picas views create' makes the standard ones)"]
 
     # --- attachments and changes ---------------------------------------------------------------

@@ -35,7 +35,7 @@ from picas.pool.sqlite import attachments
 from picas.pool.sqlite.file import FORMAT, LAYOUT, Connection, errors, layout_of
 from picas.pool.sqlite.watch import FileWatch
 from picas.token import Document, State
-from picas.views import MONITOR, Design, split
+from picas.views import FREE, MONITOR, Design, split
 
 MAX_DOCUMENT_BYTES = 8_000_000
 """As CouchDB's default, so that a pool can move there."""
@@ -373,7 +373,8 @@ class SqliteStore(Store):
         name, part = split(view)
         design = self._design(name)
         if design is None or part not in design.views:
-            known = [f"{n}/{v}" for n, d in self._all_designs().items() for v in d.views]
+            designs = self._all_designs().items()
+            known = [f"{n}/{v}" for n, d in designs for v in d.views if v != FREE]
             raise ViewMissing(f"no view {view!r} in {self.url}; there are: {', '.join(known)}")
         if design.raw:
             raise Unsupported(
