@@ -1,0 +1,1 @@
+"""How far one CouchDB carries: costs measured on a real one, and a simulation of many pilots."""

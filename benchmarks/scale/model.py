@@ -1,0 +1,302 @@
+"""Pilots, a server, and what the first ask of the second: formulas, nothing random."""
+
+import math
+from dataclasses import dataclass, replace
+from statistics import median
+
+from benchmarks.scale.costs import Costs
+from picas.errors import InputError
+
+MEASURED_TOKENS = 4_000
+"""Tokens in the database where most was measured."""
+
+LARGE_TOKENS = 100_000
+LEAST_SHARED = 0.5
+"""Commits that must be shared for each turn, for their cost to be seen."""
+
+MOST_PILOTS = 1 << 22
+PAGE = 200
+"""Documents that a pilot reads by one request."""
+
+AHEAD_SECONDS, MOST_AHEAD = 0.5, 200
+FRESH_SECONDS = 2.0
+"""For how long candidates that were read may be claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A CouchDB, or a cluster of them, with processors as fast as those of the measurement.
+
+    Attributes:
+        cores: Processors of each node.
+        shards: CouchDB's q.
+        copies: CouchDB's n.
+        nodes: Nodes of the cluster.
+        revs_limit: Revisions remembered of each document.
+        ratio: File size over size of the data at which a file is compacted; 0: never.
+        flush: Seconds that the disk takes to make a commit safe.
+    """
+
+    cores: int = 8
+    shards: int = 2
+    copies: int = 1
+    nodes: int = 1
+    revs_limit: int = 1000
+    ratio: float = 2.0
+    flush: float = 0.001
+
+    def __post_init__(self) -> None:
+        if min(self.cores, self.shards, self.copies, self.nodes, self.revs_limit) < 1:
+            raise InputError("a server has at least one of everything")
+        if self.copies > self.nodes:
+            raise InputError("each copy is on a node of its own: more copies than nodes")
+
+    @property
+    def processors(self) -> int:
+        """Processors of all nodes."""
+        return self.cores * self.nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Pilots and their tokens.
+
+    Attributes:
+        pilots: How many.
+        seconds: How long a token takes, in the mean.
+        slots: Tokens that a pilot runs at once.
+        tokens: Tokens in the database.
+        log: Whether 2 kB of logs come with each result.
+        heartbeat: Seconds between the heartbeats of a pilot.
+        lease: Seconds after which a silent pilot counts as gone.
+        past: Documents of pilots that ended.
+        looks: How lost pilots are looked for: ``all`` reads the document of every pilot, ``view``
+            asks an index for silent ones.
+        refresh: Seconds between two times that reading the claim index brings it up to date; 0:
+            every read does.
+    """
+
+    pilots: int
+    seconds: float
+    slots: int = 1
+    tokens: int = 10_000_000
+    log: bool = True
+    heartbeat: float = 60.0
+    lease: float = 300.0
+    past: int = 0
+    looks: str = "all"
+    refresh: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pilots < 1 or self.slots < 1 or self.seconds <= 0:
+            raise InputError("there must be pilots with slots, and tokens that take time")
+
+    @property
+    def ahead(self) -> int:
+        """Tokens that a pilot holds beyond those that run."""
+        return int(min(MOST_AHEAD, AHEAD_SECONDS * self.slots / self.seconds))
+
+    @property
+    def candidates(self) -> int:
+        """Tokens that a pilot reads at once: as many as it claims before they are stale."""
+        soon = FRESH_SECONDS * self.slots / self.seconds
+        return max(self.ahead, math.ceil(min(MOST_AHEAD, soon))) + 2
+
+    @property
+    def look_seconds(self) -> float:
+        """Mean time between two looks of one pilot, once it knows how many there are."""
+        return self.lease / 4 * max(1.0, self.pilots / 8)
+
+
+class Demands:
+    """Seconds of processor time that each request takes from a server.
+
+    Args:
+        costs: What was measured.
+        server: The server.
+        load: The pilots.
+    """
+
+    def __init__(self, costs: Costs, server: Server, load: Load) -> None:
+        self._costs, self._server, self._load = costs, server, load
+        self.commit = _commit(costs)
+        """Of one commit of one shard, however many documents are in it."""
+
+        few, many = (costs.cpu("turn", n, server.shards) for n in (10, 100))
+        more = self.touched(200) - self.touched(20)
+        self.document = max(0.0, many - few - more * self.commit) / 180
+        """Of each document in a commit."""
+
+        self.spread = self._for_copies("turn")
+        """Times that of one node which a write takes on all nodes together."""
+
+        self._larger = self._growth()
+        self.index = {kind: self._index(kind) for kind in ("claims", "states")}
+        """For each index, what one update of one shard takes, and what each document adds."""
+
+    def turn(self, batch: float) -> float:
+        """Of a request that settles and claims so many tokens, apart from its commits."""
+        costs, q = self._costs, self._server.shards
+        whole = costs.cpu("turn", batch, q) * self._larger
+        if self._load.log:
+            whole += costs.cpu("turn", batch, 2, "log") - costs.cpu("turn", batch, 2)
+        commits = self.commit * self.touched(2 * batch) + 2 * batch * self.document
+        return self.spread * max(0.0, whole - commits)
+
+    def candidates(self, number: float) -> float:
+        """Of reading the claim index and the tokens that it names."""
+        return self._costs.cpu("read", number, self._server.shards) + self.get(number)
+
+    def get(self, number: float) -> float:
+        """Of reading tokens; on a cluster claims are read back by one more such request."""
+        return self._costs.cpu("get", number, self._server.shards) * self._for_copies("get")
+
+    def beat(self) -> float:
+        """Of a heartbeat, apart from its commit."""
+        old = self._costs.cpu("beat", min(1000, self._server.revs_limit))
+        return self.spread * max(0.0, old - self.commit - self.document)
+
+    def look(self) -> list[float]:
+        """Of each request of a look for lost pilots."""
+        load, costs = self._load, self._costs
+        if load.looks == "view":
+            return [costs.cpu("read", 10, self._server.shards)]
+        kind = "old" if self._server.revs_limit >= 1000 else ""
+        page = costs.of("pilots", 2, kind)[0]
+        pages, rest = divmod(load.pilots, PAGE)
+        sizes = [PAGE] * pages + [rest] * (rest > 0)
+        reads = [page.cpu * size / page.n for size in sizes]
+        return [costs.cpu("ids", load.pilots + load.past), *reads]
+
+    def compaction(self) -> float:
+        """Of compacting the database, for each token that was run.
+
+        A compaction copies all that is live, when the file has become `ratio` times as large.
+        """
+        if not self._server.ratio:
+            return 0.0
+        row = self._costs.of("compact", 2, "log" if self._load.log else "")[0]
+        small, large = self._costs.of("compact", 2)[0], self._costs.of("turn", 2, "large")[0]
+        grown = row.more["grown"] * max(1.0, large.more["grown"] / small.more["grown"])
+        return row.cpu * grown / row.more["left"] / (self._server.ratio - 1)
+
+    def touched(self, documents: float) -> float:
+        """Shards to which so many documents belong, in the mean."""
+        q = self._server.shards
+        return float(q * (1 - (1 - 1 / q) ** documents))
+
+    def _for_copies(self, op: str) -> float:
+        """How much more a request takes with several copies; measured with three."""
+        if self._server.copies == 1:
+            return 1.0
+        alone, three = (self._costs.cpu(op, 10, 2, kind) for kind in ("", "cluster"))
+        return 1 + max(0.0, three / alone - 1) * (self._server.copies - 1) / 2
+
+    def _growth(self) -> float:
+        """How much more a turn takes in a database of this size; it goes with the trees' height."""
+        sizes = (1, 10, 100)
+        small = sum(self._costs.cpu("turn", n) for n in sizes)
+        large = sum(self._costs.cpu("turn", n, 2, "large") for n in sizes)
+        height = math.log(max(1.0, self._load.tokens / MEASURED_TOKENS))
+        measured = math.log(LARGE_TOKENS / MEASURED_TOKENS)
+        return 1 + max(0.0, large / small - 1) * height / measured
+
+    def _index(self, kind: str) -> tuple[float, float]:
+        """What an update of an index takes once, and for each document.
+
+        It was measured together with the changes that it takes up, and the read that asks for it.
+        """
+        costs, q = self._costs, self._server.shards
+        taken = {
+            row.n: row.cpu - costs.cpu("turn", row.n / 2, q) - costs.cpu("read", 1, q)
+            for row in costs.of("index", q, kind)
+        }
+        few, *_, many = sorted(taken)
+        # Two equations: taken = shards touched x once + documents x each.
+        a, b = self.touched(few), self.touched(many)
+        each = (taken[many] * a - taken[few] * b) / (many * a - few * b)
+        each = max(0.0, each)
+        return max(0.0, taken[few] - few * each) / a, each
+
+
+def _commit(costs: Costs) -> float:
+    """What a commit takes: what a turn costs less where commits are shared, for each shared one."""
+    found = []
+    for q in costs.shards():
+        alone, busy = costs.cpu("turn", 1, q), costs.of("busy", q)[0]
+        if busy.more["shared"] >= LEAST_SHARED:
+            found.append(max(0.0, alone - busy.cpu) / busy.more["shared"])
+    return median(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the operational laws say of a server and its pilots, whatever the order of requests.
+
+    Attributes:
+        token: Processor seconds that a token takes at least: where all is shared that can be.
+        alone: The same with nobody to share with.
+        pilot: Processor seconds that a pilot takes each second, whatever its tokens.
+        rate: Most tokens a second.
+    """
+
+    token: float
+    alone: float
+    pilot: float
+    rate: float
+
+
+def bounds(costs: Costs, server: Server, load: Load) -> Bounds:
+    """The asymptotic bounds of operational analysis.
+
+    Tokens wait for the server's processors only; each slot then thinks for as long as its token
+    takes. So no more tokens end in a second than slots divided by token time, nor than
+    processors divided by the time that a token takes there.
+    """
+    demands = Demands(costs, server, load)
+    copies = server.copies
+    indexes = demands.index.values()
+    each = 2 * sum(slope for _, slope in indexes) + demands.compaction()
+    reads = demands.candidates(load.candidates) / _claims_a_read(load)
+    batch = max(1.0, load.ahead / 4)
+    token = demands.turn(batch) / batch + reads + copies * each
+    token += 2 * demands.spread * demands.document
+    if copies > 1:
+        token += demands.get(1)
+    commits = demands.spread * demands.commit + copies * sum(once for once, _ in indexes)
+    alone = token + demands.touched(2) * commits
+    beats = (demands.beat() + demands.spread * demands.commit) / load.heartbeat
+    pilot = beats + sum(demands.look()) / load.look_seconds
+    left = max(0.0, server.processors - load.pilots * pilot)
+    return Bounds(token, alone, pilot, min(load.pilots * load.slots / load.seconds, left / token))
+
+
+def bend(costs: Costs, server: Server, load: Load) -> int:
+    """Pilots from which on the server has no more time left, whatever it shares.
+
+    Up to there more pilots bring more tokens a second; from there on they only wait longer.
+    """
+    low, high = 1, MOST_PILOTS
+    while low < high:
+        pilots = (low + high) // 2
+        found = bounds(costs, server, replace(load, pilots=pilots))
+        each = load.slots * found.token / (load.seconds + found.token) + found.pilot
+        low, high = (pilots + 1, high) if pilots * each < server.processors else (low, pilots)
+    return low
+
+
+def _claims_a_read(load: Load) -> float:
+    return max(1.0, min(FRESH_SECONDS * load.slots / load.seconds, load.candidates))
+
+
+def listening(costs: Costs, pilots: int, changes: float, shards: int = 2) -> float:
+    """Processors that idle pilots keep busy by listening, each with a long poll of its own.
+
+    Args:
+        costs: What was measured.
+        pilots: How many listen.
+        changes: Writes to the database a second.
+        shards: CouchDB's q.
+    """
+    alone, heard = costs.of("listen", shards, "_selector")
+    return pilots * changes * max(0.0, heard.cpu - alone.cpu) / heard.n
