@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.scale.costs import Costs
+from benchmarks.scale.table import computed, measured
 from picas.errors import PicasError
 
 COSTS = Path(__file__).parent / "costs.json"
@@ -59,6 +60,11 @@ def _charts(options: argparse.Namespace) -> None:
         print(path)
 
 
+def _tables(options: argparse.Namespace) -> None:
+    print("\n".join(measured(Costs.load(options.costs))), end="\n\n")
+    print("\n".join(computed(json.loads(options.result.read_text()))))
+
+
 def _tell(what: str) -> None:
     print(f"… {what}", file=sys.stderr, flush=True)
 
@@ -70,14 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("-o", "--output", type=Path, default=COSTS)
     step.add_argument("--rounds", type=int, default=5, help="of each figure the least counts")
     step.set_defaults(step=_measure)
+    step = steps.add_parser("tables", help="both as the tables of the documentation")
+    step.add_argument("costs", type=Path, nargs="?", default=COSTS)
+    step.add_argument("result", type=Path, nargs="?", default=RESULT)
+    step.set_defaults(step=_tables)
     step = steps.add_parser("simulate", help="many pilots, with these costs")
     step.add_argument("costs", type=Path, nargs="?", default=COSTS)
     step.add_argument("-o", "--output", type=Path, default=RESULT)
     step.set_defaults(step=_simulate)
     step = steps.add_parser("validate", help="real pilots beside simulated ones")
     step.add_argument("costs", type=Path, nargs="?", default=COSTS)
-    step.add_argument("--pilots", type=int, nargs="+", default=[8, 16, 32])
-    step.add_argument("--token", type=float, default=0.5, help="seconds that a token sleeps")
+    step.add_argument("--pilots", type=int, nargs="+", default=[16, 64, 100])
+    step.add_argument("--token", type=float, default=1.0, help="seconds that a token sleeps")
     step.add_argument("--seconds", type=float, default=20.0, help="how long each is measured")
     step.set_defaults(step=_validate)
     step = steps.add_parser("charts", help="draw what was simulated (needs the group 'bench')")

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmarks.scale.table import LENGTHS
+
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "picas",  # the same numbers make the same file
@@ -31,7 +33,15 @@ LOOKS = (
 SHADES = ("#0b5394", "#6fa8dc", "#b45309", "#f6b26b", "#38761d", "#93c47d", "#741b47")
 HATCHES = ("", "//", "", "\\\\", "", "..", "")
 SIZE = (7.2, 4.2)
-LENGTHS = {1.0: "1 s", 60.0: "1 min", 3600.0: "1 h"}
+PARTS = {
+    "candidates": "finding free tokens",
+    "turns": "results and claims",
+    "commit": "commits",
+    "indexes": "views",
+    "compaction": "compaction",
+    "heartbeats": "heartbeats",
+    "looks": "looks for lost pilots",
+}
 
 Result = dict[str, Any]
 
@@ -98,11 +108,10 @@ def _claims(result: Result, axes: Axes) -> None:
     axes.set(yscale="log", ylabel="seconds from one token's end to the next")
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.text(
-        0.98,
         0.02,
+        0.62,
         "band: median to the slowest in a hundred",
         transform=axes.transAxes,
-        ha="right",
         fontsize=9,
     )
     _pilots_axis(result, axes)
@@ -116,11 +125,10 @@ def _parts(result: Result, axes: Axes) -> None:
         if p["pilots"] in (1_000, 10_000)
     ]
     left = [0.0] * len(bars)
-    names = sorted({name for _, parts in bars for name in parts})
-    for name, shade, hatch in zip(names, SHADES, HATCHES, strict=False):
+    for (name, told), shade, hatch in zip(PARTS.items(), SHADES, HATCHES, strict=True):
         widths = [parts.get(name, 0.0) for _, parts in bars]
         axes.barh(
-            [label for label, _ in bars], widths, left=left, color=shade, hatch=hatch, label=name
+            [label for label, _ in bars], widths, left=left, color=shade, hatch=hatch, label=told
         )
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
@@ -144,7 +152,7 @@ def _settings(result: Result, axes: Axes) -> None:
 
 
 def _starts(result: Result, axes: Axes) -> None:
-    names = {"all": "reading every pilot", "view": "asking an index"}
+    names = {"all": "looks read every pilot", "view": "looks ask a view"}
     for start, (colour, marker, stroke) in zip(result["starts"], LOOKS, strict=False):
         label = f"{start['pilots']:,} pilots, {names[start['looks']]}"
         percent = [100 * load for load in start["load"]]
@@ -152,7 +160,7 @@ def _starts(result: Result, axes: Axes) -> None:
             start["times"], percent, color=colour, marker=marker, linestyle=stroke, label=label
         )
     axes.set(xlabel="seconds since the start", ylabel="processors in use, %", ylim=(0, 105))
-    axes.legend(frameon=False, title="looking for lost pilots by")
+    axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
 
 def _idle(result: Result, axes: Axes) -> None:
@@ -166,9 +174,28 @@ def _idle(result: Result, axes: Axes) -> None:
             color=colour,
             marker=marker,
             linestyle=stroke,
-            label=f"q={shards}",
+            label=f"listening, q={shards}",
         )
-    axes.axhline(result["server"]["cores"], color="#666666", linestyle="--", linewidth=1)
+    colour, marker, stroke = LOOKS[3]
+    axes.plot(
+        idle["pilots"],
+        idle["asking"],
+        color=colour,
+        marker=marker,
+        linestyle=stroke,
+        label="asking every 10 s instead",
+    )
+    cores = result["server"]["cores"]
+    axes.axhline(cores, color="#666666", linestyle="--", linewidth=1)
+    axes.annotate(
+        f"all {cores} cores",
+        (idle["pilots"][-1], cores),
+        (0, 4),
+        "data",
+        "offset points",
+        ha="right",
+        fontsize=9,
+    )
     axes.set(yscale="log", ylabel="processors")
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     _pilots_axis(result, axes)

@@ -133,7 +133,7 @@ class Shard:
 
 
 class Index:
-    """The index of one shard: brought up to date when it is asked for, one update at a time.
+    """The views of one shard: brought up to date one update at a time.
 
     Args:
         engine: Whose time it is.
@@ -141,8 +141,6 @@ class Index:
         once: Processor seconds of an update.
         each: Processor seconds of each changed document.
         copies: How many nodes do the same.
-        shut: Seconds for which it does nothing once it was asked while it was busy; 0: it then
-            goes on with what has come meanwhile.
 
     Attributes:
         behind: Changed documents that it does not know of yet.
@@ -151,24 +149,30 @@ class Index:
     PIECE = 100
     """Documents after which an update lets others have a processor."""
 
-    def __init__(
-        self, engine: Engine, cores: Cores, once: float, each: float, copies: int, shut: float
-    ) -> None:
+    SHUT_SECONDS = 60.0
+    """How long CouchDB's background indexer leaves alone what it found busy."""
+
+    def __init__(self, engine: Engine, cores: Cores, once: float, each: float, copies: int) -> None:
         self._engine, self._cores = engine, cores
-        self._once, self._each, self._copies, self._shut = once, each, copies, shut
+        self._once, self._each, self._copies = once, each, copies
         self._updating = self._again = False
         self._opens = 0.0
         self.behind = 0
 
     def ask(self) -> None:
-        """Begin to bring it up to date."""
+        """A reader wants it up to date: if it is busy, it goes on with what came meanwhile."""
+        if self._updating:
+            self._again = True
+        else:
+            self._engine.start(self._update())
+
+    def notice(self) -> None:
+        """The background indexer sees that there was a write."""
         if self._engine.now < self._opens:
             return
         if self._updating:
-            self._again = True
-            if self._shut:
-                self._opens = self._engine.now + self._shut
-        elif self.behind:
+            self._opens = self._engine.now + self.SHUT_SECONDS
+        else:
             self._engine.start(self._update())
 
     def _update(self) -> Iterator[Command]:
@@ -184,7 +188,6 @@ class Index:
                 yield self._cores.serve("indexes", cpu)
                 taking, cpu = taking - piece, 0.0
                 self.behind -= piece
-            self._again &= not self._shut
         self._updating = False
 
 

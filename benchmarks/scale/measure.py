@@ -14,7 +14,7 @@ from tests.couchdb.raw import Raw
 from benchmarks.scale.costs import Costs, Row
 from benchmarks.scale.listen import listening
 from benchmarks.scale.probe import MeasuredCluster, MeasuredCouch, Taken, checked, settle, take
-from benchmarks.scale.work import CLAIMS, FREE, STATE, STATES, Pilots, Work, together
+from benchmarks.scale.work import VIEWS, Pilots, Work, together
 
 SHARDS = (1, 2, 4, 8)
 USUAL = 2
@@ -26,7 +26,7 @@ BATCHES = {1: 40, 10: 15, 100: 5}
 CHANGES = {2: 20, 20: 12, 200: 5}
 """Changed documents an update of an index, and how often it is repeated."""
 
-TOKENS = 4_000
+TOKENS = 5_000
 CROWD = 8
 """Connections that write at the same time where the server is to be busy."""
 
@@ -47,18 +47,23 @@ def measure(rounds: int, tell: Tell) -> Costs:
         rounds: How often; of each figure the least counts, since other work only adds to it.
         tell: Is told what is measured now.
     """
+    found: dict[tuple[str, int, int, str], Row] = {}
+
+    def note(rows: Iterator[Row]) -> None:
+        for row in rows:
+            key = (row.op, row.n, row.shards, row.kind)
+            found[key] = row.least(found.get(key, row))
+
     with MeasuredCouch() as server:
-        found: dict[tuple[str, int, int, str], Row] = {}
         for number in range(rounds):
             tell(f"round {number + 1} of {rounds}")
-            for row in _round(server, tell):
-                key = (row.op, row.n, row.shards, row.kind)
-                found[key] = row.least(found.get(key, row))
+            note(_round(server, tell))
         tell(f"a database with {MANY:,} tokens")
-        found_once = [*_large(server)]
+        note(_large(server, rounds))
         about = _about(server)
     tell("three nodes with three copies")
-    return Costs(about, (*found.values(), *found_once, *_cluster()))
+    note(_cluster(rounds))
+    return Costs(about, tuple(found.values()))
 
 
 def _round(server: MeasuredCouch, tell: Tell) -> Iterator[Row]:
@@ -71,7 +76,8 @@ def _round(server: MeasuredCouch, tell: Tell) -> Iterator[Row]:
     tell("logs, heartbeats, looks for lost pilots, other ways to listen")
     yield from _logs(server)
     yield from _pilots(server)
-    yield from _listeners(server, USUAL, "_doc_ids")
+    for kind in ("_doc_ids", "local"):
+        yield from _listeners(server, USUAL, kind)
     tell("files, compaction, memory")
     yield from _storage(server)
     yield from _memory(server)
@@ -106,11 +112,13 @@ def _busy(server: MeasuredCouch, shards: int) -> Iterator[Row]:
             settle(server)
             before, shared = server.cpu(), server.stat(SHARED)
             flushes = server.stat(f"{FLUSHES}/count")
+            size = _size(raw)
             wall = together([partial(_turns, part, batch, times) for part in parts])
             settle(server)
             turns = CROWD * times
             taken = Taken((server.cpu() - before) / turns, wall / turns)
             more = {
+                "grown": (_size(raw) - size) / turns / batch,
                 "shared": (server.stat(SHARED) - shared) / turns,
                 "flushes": (server.stat(f"{FLUSHES}/count") - flushes) / turns,
                 "flush_ms": server.stat(f"{FLUSHES}/time")["median"],
@@ -124,23 +132,19 @@ def _turns(work: Work, batch: int, times: int) -> None:
 
 
 def _indexes(server: MeasuredCouch, shards: int) -> Iterator[Row]:
-    """Reading an index as it stands, and making changes that the next read must take up."""
-    for kind, view, design in (("claims", FREE, CLAIMS), ("states", STATE, STATES)):
-        with server.database(shards, design) as raw:
-            work = Work(raw)
-            work.push(TOKENS)
-            work.read(view, 0, "true")
-            if kind == "claims":
-                for limit, times in BATCHES.items():
-                    taken = take(server, partial(work.read, FREE, limit), times)
-                    yield _row("read", limit, shards, taken)
-            fresh = partial(work.read, view, 1, "true")
-            for changes, times in CHANGES.items():
-                turn = partial(work.turn, changes // 2)
-                turn()
-                fresh()
-                taken = take(server, partial(_both, turn, fresh), times)
-                yield _row("index", changes, shards, taken, kind)
+    """Reading the views as they stand, and making changes that the next read must take up."""
+    with server.database(shards, VIEWS) as raw:
+        work = Work(raw)
+        work.push(TOKENS)
+        work.read(1, "true")
+        for limit, times in BATCHES.items():
+            yield _row("read", limit, shards, take(server, partial(work.read, limit), times))
+        fresh = partial(work.read, 1, "true")
+        for changes, times in CHANGES.items():
+            turn = partial(work.turn, changes // 2)
+            turn()
+            fresh()
+            yield _row("index", changes, shards, take(server, partial(_both, turn, fresh), times))
 
 
 def _both(first: Callable[[], None], then: Callable[[], None]) -> None:
@@ -152,19 +156,20 @@ def _listeners(server: MeasuredCouch, shards: int, kind: str) -> Iterator[Row]:
     """A heartbeat while nobody listens and while many do; and what a new token does to them."""
     with server.database(shards) as raw:
         pilots, work = Pilots(raw, 10), Work(raw)
-
-        def beat() -> None:
-            pilots.beat()
-            time.sleep(0.1)
-
+        beat = partial(_slowly, pilots.beat_locally if kind == "local" else pilots.beat)
         yield _row("listen", 0, shards, take(server, beat, 10), kind)
-        with listening(raw, LISTENERS, kind) as ears:
+        with listening(raw, LISTENERS, "_doc_ids" if kind == "_doc_ids" else "_selector") as ears:
             settle(server)
             yield _row("listen", LISTENERS, shards, take(server, beat, 10), kind)
-            pushing = take(server, partial(work.push, 1), 1)
             if kind == "_selector":
+                yield _row("wake", LISTENERS, shards, take(server, partial(work.push, 1), 1))
                 ears.all_answered()
-                yield _row("wake", LISTENERS, shards, pushing)
+
+
+def _slowly(work: Callable[[], None]) -> None:
+    """Do something so seldom that all that it sets off is done before the next time."""
+    work()
+    time.sleep(0.1)
 
 
 def _logs(server: MeasuredCouch) -> Iterator[Row]:
@@ -190,8 +195,14 @@ def _pilots(server: MeasuredCouch) -> Iterator[Row]:
             if beats == 1000:
                 taken = take(server, partial(Work(raw).get, pilots.ids), 5)
                 yield _row("pilots", len(pilots.ids), USUAL, taken, "old")
+                taken = take(server, partial(pilots.list_ids, docs=True), 5)
+                yield _row("range", len(pilots.ids), USUAL, taken, "old")
     with server.database(USUAL) as raw:
         yield _row("beat", 1, USUAL, take(server, Pilots(raw, 1).beat_locally, 100), "local")
+        pilots = Pilots(raw, 200)
+        taken = take(server, partial(pilots.list_ids, docs=True), 5)
+        yield _row("range", len(pilots.ids), USUAL, taken)
+    with server.database(USUAL) as raw:
         for number in (100, 1_000, 10_000):
             pilots = Pilots(raw, number)
             yield _row("ids", number, USUAL, take(server, pilots.list_ids, 5))
@@ -199,32 +210,32 @@ def _pilots(server: MeasuredCouch) -> Iterator[Row]:
         yield _row("pilots", 200, USUAL, taken)
 
 
-def _large(server: MeasuredCouch) -> Iterator[Row]:
+def _large(server: MeasuredCouch, rounds: int) -> Iterator[Row]:
     """The same turns and reads where the trees of the files are higher."""
-    with server.database(USUAL, CLAIMS) as raw:
+    with server.database(USUAL, VIEWS) as raw:
         work = Work(raw)
         work.push(MANY)
-        work.read(FREE, 0, "true")
-        for batch, times in BATCHES.items():
+        work.read(1, "true")
+        for batch, times in [*BATCHES.items()] * rounds:
             work.turn(batch)
             before = _size(raw)
             taken = take(server, partial(work.turn, batch), times)
             grown = (_size(raw) - before) / batch / times
             yield _row("turn", batch, USUAL, taken, "large", grown=grown)
-        work.read(FREE, 0, "true")
-        for limit, times in BATCHES.items():
-            taken = take(server, partial(work.read, FREE, limit), times)
+        work.read(1, "true")
+        for limit, times in [*BATCHES.items()] * rounds:
+            taken = take(server, partial(work.read, limit), times)
             yield _row("read", limit, USUAL, taken, "large")
 
 
-def _cluster() -> Iterator[Row]:
+def _cluster(rounds: int) -> Iterator[Row]:
     """Turns and reads on three nodes, all of them on this machine; the time of all three."""
     with MeasuredCluster() as nodes:
         first = nodes.nodes[0]
         with first.raw(f"/{first.new_database('scale', shards=USUAL)}") as raw:
             work = Work(raw)
             work.push(TOKENS)
-            for batch, times in BATCHES.items():
+            for batch, times in [*BATCHES.items()] * rounds:
                 work.turn(batch)
                 taken = take(nodes, partial(work.turn, batch), times)
                 yield _row("turn", batch, USUAL, taken, "cluster")

@@ -7,12 +7,15 @@ from statistics import median
 from benchmarks.scale.costs import Costs
 from picas.errors import InputError
 
-MEASURED_TOKENS = 4_000
+MEASURED_TOKENS = 5_000
 """Tokens in the database where most was measured."""
 
 LARGE_TOKENS = 100_000
 LEAST_SHARED = 0.5
 """Commits that must be shared for each turn, for their cost to be seen."""
+
+READ_AHEAD = 50
+"""Tokens that it reads at once for claims of a few."""
 
 MOST_PILOTS = 1 << 22
 PAGE = 200
@@ -72,8 +75,8 @@ class Load:
         past: Documents of pilots that ended.
         looks: How lost pilots are looked for: ``all`` reads the document of every pilot, ``view``
             asks an index for silent ones.
-        refresh: Seconds between two times that reading the claim index brings it up to date; 0:
-            every read does.
+        due: Seconds between two looks of a pilot for tokens that had to wait; they bring the views
+            up to date.
     """
 
     pilots: int
@@ -85,7 +88,7 @@ class Load:
     lease: float = 300.0
     past: int = 0
     looks: str = "all"
-    refresh: float = 0.0
+    due: float = 10.0
 
     def __post_init__(self) -> None:
         if self.pilots < 1 or self.slots < 1 or self.seconds <= 0:
@@ -99,8 +102,8 @@ class Load:
     @property
     def candidates(self) -> int:
         """Tokens that a pilot reads at once: as many as it claims before they are stale."""
-        soon = FRESH_SECONDS * self.slots / self.seconds
-        return max(self.ahead, math.ceil(min(MOST_AHEAD, soon))) + 2
+        soon = min(READ_AHEAD, FRESH_SECONDS * self.slots / self.seconds)
+        return max(1, self.ahead, math.ceil(soon))
 
     @property
     def look_seconds(self) -> float:
@@ -131,8 +134,8 @@ class Demands:
         """Times that of one node which a write takes on all nodes together."""
 
         self._larger = self._growth()
-        self.index = {kind: self._index(kind) for kind in ("claims", "states")}
-        """For each index, what one update of one shard takes, and what each document adds."""
+        self.index = self._index()
+        """What one update of one shard's views takes, and what each document adds to that."""
 
     def turn(self, batch: float) -> float:
         """Of a request that settles and claims so many tokens, apart from its commits."""
@@ -144,8 +147,12 @@ class Demands:
         return self.spread * max(0.0, whole - commits)
 
     def candidates(self, number: float) -> float:
-        """Of reading the claim index and the tokens that it names."""
+        """Of reading the view of free tokens, and the tokens that it names."""
         return self._costs.cpu("read", number, self._server.shards) + self.get(number)
+
+    def due(self) -> float:
+        """Of looking for tokens that had to wait; as a rule there are none."""
+        return self._costs.cpu("read", 1, self._server.shards)
 
     def get(self, number: float) -> float:
         """Of reading tokens; on a cluster claims are read back by one more such request."""
@@ -175,10 +182,10 @@ class Demands:
         """
         if not self._server.ratio:
             return 0.0
-        row = self._costs.of("compact", 2, "log" if self._load.log else "")[0]
-        small, large = self._costs.of("compact", 2)[0], self._costs.of("turn", 2, "large")[0]
-        grown = row.more["grown"] * max(1.0, large.more["grown"] / small.more["grown"])
-        return row.cpu * grown / row.more["left"] / (self._server.ratio - 1)
+        kind = "log" if self._load.log else ""
+        (row, *_), (bare, *_) = self._costs.of("compact", 2, kind), self._costs.of("compact")
+        grown = self._costs.of("busy")[0].more["grown"] + row.more["grown"] - bare.more["grown"]
+        return row.cpu * max(0.0, grown) / row.more["left"] / (self._server.ratio - 1)
 
     def touched(self, documents: float) -> float:
         """Shards to which so many documents belong, in the mean."""
@@ -201,15 +208,15 @@ class Demands:
         measured = math.log(LARGE_TOKENS / MEASURED_TOKENS)
         return 1 + max(0.0, large / small - 1) * height / measured
 
-    def _index(self, kind: str) -> tuple[float, float]:
-        """What an update of an index takes once, and for each document.
+    def _index(self) -> tuple[float, float]:
+        """What an update of the views takes once, and for each document.
 
         It was measured together with the changes that it takes up, and the read that asks for it.
         """
         costs, q = self._costs, self._server.shards
         taken = {
             row.n: row.cpu - costs.cpu("turn", row.n / 2, q) - costs.cpu("read", 1, q)
-            for row in costs.of("index", q, kind)
+            for row in costs.of("index", q)
         }
         few, *_, many = sorted(taken)
         # Two equations: taken = shards touched x once + documents x each.
@@ -249,26 +256,30 @@ class Bounds:
 def bounds(costs: Costs, server: Server, load: Load) -> Bounds:
     """The asymptotic bounds of operational analysis.
 
-    Tokens wait for the server's processors only; each slot then thinks for as long as its token
-    takes. So no more tokens end in a second than slots divided by token time, nor than
-    processors divided by the time that a token takes there.
+    In a second no more tokens end than slots divided by token time, nor than processors divided
+    by the time that a token takes there, nor than each shard can write, or take up into its
+    views: it does either by one process, and a token is written twice.
     """
     demands = Demands(costs, server, load)
     copies = server.copies
-    indexes = demands.index.values()
-    each = 2 * sum(slope for _, slope in indexes) + demands.compaction()
+    once, each = demands.index
+    each = 2 * each + demands.compaction()
     reads = demands.candidates(load.candidates) / _claims_a_read(load)
     batch = max(1.0, load.ahead / 4)
     token = demands.turn(batch) / batch + reads + copies * each
     token += 2 * demands.spread * demands.document
     if copies > 1:
         token += demands.get(1)
-    commits = demands.spread * demands.commit + copies * sum(once for once, _ in indexes)
+    commits = demands.spread * demands.commit + copies * once
     alone = token + demands.touched(2) * commits
     beats = (demands.beat() + demands.spread * demands.commit) / load.heartbeat
-    pilot = beats + sum(demands.look()) / load.look_seconds
+    dues = demands.due() / max(load.due, load.seconds / load.slots)
+    pilot = beats + dues + sum(demands.look()) / load.look_seconds
     left = max(0.0, server.processors - load.pilots * pilot)
-    return Bounds(token, alone, pilot, min(load.pilots * load.slots / load.seconds, left / token))
+    shard = server.shards / (2 * max(demands.document, demands.index[1], 1e-9))
+    return Bounds(
+        token, alone, pilot, min(load.pilots * load.slots / load.seconds, left / token, shard)
+    )
 
 
 def bend(costs: Costs, server: Server, load: Load) -> int:

@@ -14,8 +14,8 @@ from picas.errors import InputError
 GATHER_SECONDS = 0.05
 """How long a pilot lets a result wait for others, while its slots have work."""
 
-KEN_SECONDS = 60.0
-"""How long CouchDB's background indexer leaves an index alone that it found busy."""
+STALE = 0.25
+"""Share of stale rows above which a pilot asks for the views to be brought up to date."""
 
 THOROUGH = 0.25
 """Share of the looks for lost pilots that read all locked tokens."""
@@ -35,6 +35,7 @@ class Outcome:
     Attributes:
         pilots: How many there were.
         rate: Tokens a second.
+        lasting: The same, if what the server puts off while it is full had to be done, too.
         busy: Processors kept busy, in the mean.
         load: The same as a share of all processors.
         parts: Processors kept busy, by what they did.
@@ -46,6 +47,7 @@ class Outcome:
 
     pilots: int
     rate: float
+    lasting: float
     busy: float
     load: float
     parts: dict[str, float]
@@ -77,22 +79,18 @@ class Site:
         self.demands = Demands(costs, server, load)
         self.waits: list[float] = []
         self.ended = 0
-        self._ask_at = 0.0
         shards, demands = range(server.shards), self.demands
         once, each = demands.commit, demands.document
         self._shards = [
             Shard(self.engine, self.cores, once, each, server.flush, demands.spread) for _ in shards
         ]
-        self._claims = [self._index("claims", 0.0) for _ in shards]
-        self._states = [self._index("states", KEN_SECONDS) for _ in shards]
+        self._views = [
+            Index(self.engine, self.cores, *demands.index, server.copies) for _ in shards
+        ]
         for _ in range(load.pilots):
             self.engine.start(_Pilot(self).work())
             self.engine.start(self._beats())
         self.engine.start(self._compact())
-
-    def _index(self, kind: str, shut: float) -> Index:
-        once, each = self.demands.index[kind]
-        return Index(self.engine, self.cores, once, each, self.server.copies, shut)
 
     def ask(self, what: str, cpu: float) -> Command:
         """A request that only reads."""
@@ -107,15 +105,13 @@ class Site:
         return all_of([self._commit(shard, number) for shard, number in counts.items()])
 
     def refresh(self) -> None:
-        """A read of the claim index has it brought up to date, if it is time for that."""
-        if self.engine.now >= self._ask_at:
-            self._ask_at = self.engine.now + self.load.refresh
-            for index in self._claims:
-                index.ask()
+        """A read asks for the views to be brought up to date behind it."""
+        for index in self._views:
+            index.ask()
 
     def stale(self) -> float:
-        """The share of the rows in the claim index whose tokens are gone."""
-        behind = sum(index.behind for index in self._claims) / 2
+        """The share of the rows in the view of free tokens whose tokens are gone."""
+        behind = sum(index.behind for index in self._views) / 2
         return behind / (behind + self.load.tokens)
 
     def token_seconds(self) -> float:
@@ -130,9 +126,8 @@ class Site:
     def _commit(self, shard: int, documents: int) -> Command:
         def command(then: Then) -> None:
             def committed() -> None:
-                for indexes in (self._claims, self._states):
-                    indexes[shard].behind += documents
-                self._states[shard].ask()
+                self._views[shard].behind += documents
+                self._views[shard].notice()
                 then()
 
             self._shards[shard].write(documents)(committed)
@@ -141,7 +136,8 @@ class Site:
 
     def _beats(self) -> Iterator[Command]:
         """The heartbeats of one pilot."""
-        yield self.engine.sleep(self.random.uniform(0, self.load.heartbeat))
+        if not self.together:
+            yield self.engine.sleep(self.random.uniform(0, self.load.heartbeat))
         while True:
             yield self.ask("heartbeats", self.demands.beat())
             yield self.write(1)
@@ -172,6 +168,7 @@ class _Pilot:
         self._ends = sorted(site.seconds_left() for _ in range(slots - len(self._idle)))
         self._waiting = self._ended = 0
         self._read, self._read_at = 0, -math.inf
+        self._due_at = random_.uniform(0, site.load.due)
         first = site.load.lease / 4 if site.together else site.load.look_seconds
         self._look_at = first * random_.uniform(0.5 if site.together else 0.0, 1.5)
 
@@ -204,9 +201,7 @@ class _Pilot:
         demands = site.demands
         while True:
             if self._read < want or self._engine.now - self._read_at > FRESH_SECONDS:
-                yield site.ask("candidates", demands.candidates(self._load.candidates))
-                site.refresh()
-                self._read, self._read_at = self._load.candidates, self._engine.now
+                yield from self._read_ahead()
             settled, self._ended = self._ended, 0
             yield site.ask("turns", demands.turn((settled + want) / 2))
             yield site.write(settled + want)
@@ -219,6 +214,18 @@ class _Pilot:
         self._advance()
         self._waiting += want
         self._fill(self._engine.now)
+
+    def _read_ahead(self) -> Iterator[Command]:
+        """Read tokens that may be claimed, and now and then look for those that had to wait."""
+        site, load = self._site, self._load
+        if self._engine.now >= self._due_at:
+            self._due_at = self._engine.now + load.due
+            yield site.ask("candidates", site.demands.due())
+            site.refresh()
+        yield site.ask("candidates", site.demands.candidates(load.candidates))
+        if site.stale() > STALE:
+            site.refresh()
+        self._read, self._read_at = load.candidates, self._engine.now
 
     def _advance(self) -> None:
         """Tokens that have ended meanwhile, and those that waited for their slots."""
@@ -253,10 +260,10 @@ def simulate(costs: Costs, server: Server, load: Load, *, seed: int = 1) -> Outc
         InputError: The costs lack what this server needs.
     """
     site = Site(costs, server, load, seed=seed)
-    expected = bounds(costs, server, load).rate
+    expected = max(1e-9, bounds(costs, server, load).rate)
     slots = load.pilots * load.slots
-    cycle = slots / max(expected, 1e-9)
-    seconds = min(MOST_SECONDS, max(LEAST_SECONDS, CLAIMS / max(expected, 1e-9)))
+    cycle = slots / expected
+    seconds = min(MOST_SECONDS, max(LEAST_SECONDS, CLAIMS / expected))
     site.engine.run(min(3 * cycle, SETTLE_SECONDS))
     begun, ended = site.engine.now, site.ended
     site.waits.clear()
@@ -264,16 +271,18 @@ def simulate(costs: Costs, server: Server, load: Load, *, seed: int = 1) -> Outc
     site.engine.run(begun + seconds)
     parts = {name: busy / seconds for name, busy in sorted(site.cores.busy.items())}
     rate = (site.ended - ended) / seconds
+    lasting = min(rate, expected)
     waits = sorted(site.waits)
     return Outcome(
         load.pilots,
         rate,
+        lasting,
         sum(parts.values()),
         sum(parts.values()) / server.processors,
         parts,
         _quantile(waits, 0.5),
         _quantile(waits, 0.99),
-        load.tokens / rate if rate else math.inf,
+        load.tokens / lasting,
         seconds,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale.costs import Costs
-from benchmarks.scale.model import Load, Server, bend, listening
+from benchmarks.scale.model import Demands, Load, Server, bend, listening
 from benchmarks.scale.simulate import Site, simulate
 
 LENGTHS = (1.0, 60.0, 3600.0)
@@ -37,6 +37,9 @@ SETTINGS: dict[str, tuple[Server, Load]] = {
     "pilots of 64 slots": (SERVER, replace(SHORT, slots=64)),
 }
 """What moves the bend, one thing at a time."""
+
+ASKING_SECONDS = 10.0
+"""How often an idle pilot would ask, if it did not listen."""
 
 START_SECONDS, START_STEP = 300.0, 10.0
 
@@ -70,20 +73,22 @@ def sweep(costs: Costs, tell: Callable[[str], None]) -> dict[str, Any]:
         str(shards): [listening(costs, n, n / SHORT.heartbeat, shards) for n in PILOTS]
         for shards in (1, 2, 8)
     }
+    asking = [n / ASKING_SECONDS * costs.cpu("read", 1) for n in PILOTS]
     return {
         "about": dict(costs.about),
         "server": asdict(SERVER),
         "curves": curves,
         "capacities": capacities,
         "starts": starts,
-        "idle": {"pilots": PILOTS, "cores": idle},
+        "idle": {"pilots": PILOTS, "cores": idle, "asking": asking},
+        "last_looks": {n: last_looks(costs, SERVER, Load(n, 60.0)) for n in PILOTS},
     }
 
 
 def capacity(costs: Costs, server: Server, load: Load) -> float:
     """Tokens a second when there are more pilots than the server has time for."""
     enough = max(1, round(CROWDED * bend(costs, server, load)))
-    return simulate(costs, server, replace(load, pilots=enough)).rate
+    return simulate(costs, server, replace(load, pilots=enough)).lasting
 
 
 def start(costs: Costs, server: Server, load: Load) -> dict[str, list[float]]:
@@ -100,6 +105,14 @@ def start(costs: Costs, server: Server, load: Load) -> dict[str, list[float]]:
     return {"times": times, "load": busy, "slowest": late}
 
 
+def last_looks(costs: Costs, server: Server, load: Load) -> float:
+    """Processor seconds of what pilots read before they end when the pool has run dry.
+
+    Each looks once more for lost pilots: at all that live. By then no token is locked.
+    """
+    return load.pilots * sum(Demands(costs, server, load).look())
+
+
 def save(result: dict[str, Any], file: Path) -> None:
     """Write a result as JSON, numbers rounded to what can be read from a chart."""
     file.write_text(json.dumps(_rounded(result), indent=1) + "\n")
@@ -107,7 +120,7 @@ def save(result: dict[str, Any], file: Path) -> None:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
+        return {str(name): _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(one) for one in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

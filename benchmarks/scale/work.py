@@ -17,30 +17,14 @@ from benchmarks.scale.probe import checked
 from picas import token
 from picas.pool.reap import PILOT_PREFIX
 from picas.token import Document, Holder, Outcome
-from picas.views import MONITOR
+from picas.views import DEFAULT_DESIGN, FREE, MONITOR
 
-CLAIMS: Document = {
-    "_id": "_design/claims",
-    "autoupdate": False,
-    "views": {
-        "free": {
-            "map": "function (doc) {"
-            ' if (doc.type == "token" && doc.lock == 0 && doc.done == 0) {'
-            " var h = 0; for (var i = 0; i < doc._id.length; i++)"
-            " h = (h * 31 + doc._id.charCodeAt(i)) % 4294967296;"
-            " emit(h, null); } }"
-        }
-    },
-}
-"""The small index that claims read: one row a free token, at a place that its id gives."""
+VIEWS: Document = {**MONITOR.document(), "autoupdate": False}
+"""The standard views; brought up to date only when they are read, so that it can be measured."""
 
-STATES: Document = {**MONITOR.document(), "autoupdate": False}
-"""The standard views; brought up to date when they are read, so that it can be measured."""
-
-FREE, STATE = "/_design/claims/_view/free", "/_design/Monitor/_view/todo"
+FREE_VIEW = f"/_design/{DEFAULT_DESIGN}/_view/{FREE}"
 
 PUSH = 500
-FIRST_PLACE, LAST_PLACE = 0, 2**32
 
 HOLDER = Holder(f"{PILOT_PREFIX}node-017.cluster.example_4711_0a1b2c3d", "node-017.cluster.example")
 
@@ -96,18 +80,19 @@ class Work:
         return raw
 
     def get_some(self, number: int) -> None:
-        """Read so many free tokens, at random."""
-        self.get([doc["_id"] for doc in random.sample(self._free, number)])
+        """Read so many free tokens, beside each other as those that a pilot claims are."""
+        first = random.randint(0, len(self._free) - number)
+        self.get([doc["_id"] for doc in self._free[first : first + number]])
 
     def get(self, ids: Sequence[str]) -> None:
         """Read documents."""
         checked(self.database.post("/_bulk_get", {"docs": [{"id": name} for name in ids]}))
 
-    def read(self, view: str, limit: int, update: str = "lazy") -> None:
-        """Read rows of a view from a place at random."""
-        start = random.randint(FIRST_PLACE, LAST_PLACE)
-        place = f"&startkey={start}" if view == FREE else ""
-        checked(self.database.get(f"{view}?reduce=false&limit={limit}&update={update}{place}"))
+    def read(self, limit: int, update: str = "false") -> None:
+        """Read rows of the view of free tokens, from a place at random."""
+        start = quote(json.dumps([0, random.choice(self._free)["_id"]]))
+        query = f"reduce=false&limit={limit}&update={update}&startkey={start}&endkey=[0,%7B%7D]"
+        checked(self.database.get(f"{FREE_VIEW}?{query}"))
 
     def _with_log(self, doc: Document) -> Document:
         if self._log is None:
@@ -157,12 +142,11 @@ class Pilots:
         doc |= {"_id": f"_local/{doc['_id']}", "_rev": self._local}
         self._local = checked(self.database.put(f"/{doc['_id']}", doc))["rev"]
 
-    def list_ids(self) -> None:
-        """Look up the ids of all pilots, as a look for lost pilots begins."""
-        end = json.dumps(PILOT_PREFIX + "\U0010ffff")
-        start = json.dumps(PILOT_PREFIX)
-        path = "/_all_docs?limit=100000&startkey={}&endkey={}"
-        checked(self.database.get(path.format(quote(start), quote(end))))
+    def list_ids(self, *, docs: bool = False) -> None:
+        """Look up the ids of all pilots, or their documents."""
+        start, end = (quote(json.dumps(PILOT_PREFIX + last)) for last in ("", "\U0010ffff"))
+        query = f"limit=100000&include_docs={json.dumps(docs)}&startkey={start}&endkey={end}"
+        checked(self.database.get(f"/_all_docs?{query}"))
 
     def _document(self, name: str) -> Document:
         counters = dict.fromkeys(("done", "error", "scrubbed", "released", "fenced"), 7)

@@ -1,27 +1,30 @@
 """The model behind the page on scale: its formulas, its simulation, and that both agree."""
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.scale.__main__ import COSTS, main
+from benchmarks.scale.__main__ import COSTS, RESULT, main
 from benchmarks.scale.costs import Costs, Row
 from benchmarks.scale.engine import Command, Cores, Engine, Index, Shard
 from benchmarks.scale.model import Demands, Load, Server, bend, bounds, listening
-from benchmarks.scale.simulate import Outcome, simulate
-from benchmarks.scale.sweep import SETTINGS, start
+from benchmarks.scale.simulate import Outcome, Site, simulate
+from benchmarks.scale.sweep import SERVER, SETTINGS, start
+from benchmarks.scale.table import computed, measured
 
 from picas.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 TURN, READ, BEAT = 0.004, 0.001, 0.002
 """Processor seconds of the requests of `plain`."""
 
 
 def plain(shards: int = 2, *, commit: float = 0.0, update: float = 0.0) -> Costs:
     """Costs that are easy to reckon with: a turn is a turn, however many tokens it has."""
-    rows = [Row("busy", 1, shards, "", TURN, TURN, {"shared": 1.0})]
+    rows = [Row("busy", 1, shards, "", TURN, TURN, {"shared": 1.0, "grown": 3.0})]
     for n in (1, 10, 100):
         touched = shards * (1 - (1 - 1 / shards) ** (2 * n))
         turn = TURN + commit * (touched if n > 1 else 1.0)
@@ -30,11 +33,10 @@ def plain(shards: int = 2, *, commit: float = 0.0, update: float = 0.0) -> Costs
         rows.append(Row("turn", n, shards, "cluster", 3 * turn, turn))
         rows += [Row(op, n, shards, "", READ, READ) for op in ("read", "get")]
         rows.append(Row("get", n, shards, "cluster", 3 * READ, READ))
-    for kind in ("claims", "states"):
-        for n in (2, 20, 200):
-            touched = shards * (1 - (1 - 1 / shards) ** n)
-            turn = Costs({}, tuple(rows)).cpu("turn", n / 2, shards)
-            rows.append(Row("index", n, shards, kind, turn + READ + update * touched, 0.0))
+    for n in (2, 20, 200):
+        touched = shards * (1 - (1 - 1 / shards) ** n)
+        turn = Costs({}, tuple(rows)).cpu("turn", n / 2, shards)
+        rows.append(Row("index", n, shards, "", turn + READ + update * touched, 0.0))
     rows += [Row("beat", n, shards, "", BEAT + commit, BEAT) for n in (1, 20, 1000)]
     rows += [Row("ids", n, shards, "", READ, READ) for n in (100, 1_000)]
     rows += [Row("pilots", 200, shards, kind, READ, READ) for kind in ("", "old")]
@@ -52,7 +54,7 @@ QUIET = Server(cores=2, shards=2, ratio=0.0, flush=0.0)
 
 def calm(pilots: int, seconds: float, slots: int = 1) -> Load:
     """Pilots that do nothing beside their tokens."""
-    return Load(pilots, seconds, slots, log=False, heartbeat=1e9, lease=1e9)
+    return Load(pilots, seconds, slots, log=False, heartbeat=1e9, lease=1e9, due=1e9)
 
 
 def run(pilots: int, seconds: float, *, seed: int = 1, costs: Costs | None = None) -> Outcome:
@@ -155,16 +157,16 @@ def test_writes_that_meet_share_a_commit() -> None:
     assert cores.busy == {"commit": 2.0}
 
 
-@pytest.mark.parametrize(("shut", "updates"), [(0.0, 2), (60.0, 1)])
-def test_an_index_that_is_asked_while_busy(shut: float, updates: int) -> None:
-    """It goes on with what came meanwhile; the one that CouchDB keeps by itself takes a rest."""
+@pytest.mark.parametrize(("asked", "updates"), [(Index.ask, 2), (Index.notice, 1)])
+def test_views_that_are_asked_for_while_busy(asked: Callable[[Index], None], updates: int) -> None:
+    """For a reader they go on with what came meanwhile; the background indexer takes a rest."""
     engine = Engine()
     cores = Cores(engine, 1)
-    index = Index(engine, cores, once=1.0, each=0.0, copies=1, shut=shut)
+    index = Index(engine, cores, once=1.0, each=0.0, copies=1)
     index.behind = 1
-    index.ask()
+    asked(index)
     index.behind += 1
-    index.ask()
+    asked(index)
     engine.run(10.0)
     assert cores.busy == {"indexes": float(updates)}
     assert index.behind == 2 - updates
@@ -200,7 +202,7 @@ def test_many_pilots_are_limited_by_the_processors() -> None:
     costs, load = plain(), calm(2_000, 1.0)
     outcome = simulate(costs, QUIET, load)
     assert outcome.load == pytest.approx(1.0, abs=0.02)
-    assert outcome.rate == pytest.approx(QUIET.processors / (TURN + 2 * READ), rel=0.05)
+    assert outcome.rate == pytest.approx(QUIET.processors / (TURN + 2 * READ), rel=0.1)
     assert outcome.rate <= bounds(costs, QUIET, load).rate * 1.05
 
 
@@ -236,9 +238,17 @@ def test_longer_tokens_carry_more_pilots() -> None:
 
 def test_heartbeats_are_a_load_of_their_own() -> None:
     """Pilots with tokens of days cost a heartbeat a minute each, and nothing else."""
-    load = Load(600, 1e7, heartbeat=60.0, lease=1e9, log=False)
-    site = start(plain(), QUIET, load)["load"]
-    assert site[-1] * QUIET.processors == pytest.approx(600 / 60 * BEAT, rel=0.2)
+    site = Site(plain(), QUIET, Load(600, 1e7, heartbeat=60.0, lease=1e9))
+    site.engine.run(600.0)
+    assert site.cores.busy["heartbeats"] == pytest.approx(600 * 10 * BEAT, rel=0.02)
+    assert sum(site.cores.busy.values()) == pytest.approx(site.cores.busy["heartbeats"], rel=0.02)
+
+
+def test_pilots_that_start_together_come_together() -> None:
+    """Their claims fill the server at once, and later it is as calm as ever."""
+    load = start(plain(), QUIET, calm(600, 1e7))["load"]
+    assert load[0] > 0.1
+    assert load[0] > 10 * load[1]
 
 
 # --- the simulation ------------------------------------------------------------------------------
@@ -269,7 +279,7 @@ def test_commits_are_shared_under_load() -> None:
 def test_indexes_catch_up_in_larger_steps_under_load() -> None:
     """So they take less of each token's time the busier the server is."""
     costs = plain(update=0.01)
-    few, many = (run(pilots, 1.0, costs=costs) for pilots in (4, 400))
+    few, many = (simulate(costs, QUIET, replace(calm(pilots, 1.0), due=2.0)) for pilots in (4, 200))
     assert many.parts["indexes"] / many.rate < 0.8 * few.parts["indexes"] / few.rate
 
 
@@ -319,3 +329,19 @@ def test_the_measured_costs_have_all_that_the_page_shows(name: str) -> None:
     found = bounds(Costs.load(COSTS), server, load)
     assert 0 < found.token <= found.alone < 1
     assert math.isfinite(found.rate)
+
+
+def test_the_page_has_the_figures_that_are_kept_here() -> None:
+    """Both tables of the page are those of the measurement and of the simulation beside it."""
+    page = (ROOT / "docs/explanation/scale.md").read_text()
+    assert "\n".join(measured(Costs.load(COSTS))) in page
+    assert "\n".join(computed(json.loads(RESULT.read_text()))) in page
+
+
+def test_the_result_was_computed_from_the_costs_beside_it() -> None:
+    """One of its points comes out again, and it tells of the same measurement."""
+    costs, result = Costs.load(COSTS), json.loads(RESULT.read_text())
+    assert result["about"] == costs.about
+    told = result["curves"][1]["points"][2]
+    again = simulate(costs, SERVER, Load(told["pilots"], result["curves"][1]["seconds"]))
+    assert (told["rate"], told["median"]) == pytest.approx((again.rate, again.median), rel=1e-3)
