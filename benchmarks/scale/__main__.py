@@ -1,14 +1,16 @@
 """``python -m benchmarks.scale``: measure a CouchDB, simulate many pilots on it, draw charts."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.couchdb.server import INSTALLED, installed
+
 from benchmarks.scale.costs import Costs
+from benchmarks.scale.sweep import load, save, sweep
 from benchmarks.scale.table import computed, measured
-from picas.errors import PicasError
+from picas.errors import InputError, PicasError
 
 COSTS = Path(__file__).parent / "costs.json"
 RESULT = Path(__file__).parent / "result.json"
@@ -30,18 +32,23 @@ def main(arguments: list[str] | None = None) -> int:
 def _measure(options: argparse.Namespace) -> None:
     from benchmarks.scale.measure import measure
 
+    _need_couchdb()
     measure(options.rounds, _tell).save(options.output)
 
 
-def _simulate(options: argparse.Namespace) -> None:
-    from benchmarks.scale.sweep import save, sweep
+def _need_couchdb() -> None:
+    if not installed():
+        raise InputError(f"no CouchDB in {INSTALLED}: only of one of its own it sees the processes")
 
+
+def _simulate(options: argparse.Namespace) -> None:
     save(sweep(Costs.load(options.costs), _tell), options.output)
 
 
 def _validate(options: argparse.Namespace) -> None:
     from benchmarks.scale.validate import validate
 
+    _need_couchdb()
     print(f"{'pilots':>7}{'':>11}{'tokens/s':>10}{'processors':>12}{'median claim':>14}")
     points = validate(Costs.load(options.costs), options.pilots, options.token, options.seconds)
     for point in points:
@@ -54,19 +61,29 @@ def _validate(options: argparse.Namespace) -> None:
 
 
 def _charts(options: argparse.Namespace) -> None:
-    from benchmarks.scale.charts import charts
-
-    for path in charts(json.loads(options.result.read_text()), options.output):
+    result = load(options.result)
+    try:
+        from benchmarks.scale.charts import charts
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error}; 'uv sync --group bench' installs what draws") from error
+    for path in charts(result, options.output):
         print(path)
 
 
 def _tables(options: argparse.Namespace) -> None:
     print("\n".join(measured(Costs.load(options.costs))), end="\n\n")
-    print("\n".join(computed(json.loads(options.result.read_text()))))
+    print("\n".join(computed(load(options.result))))
 
 
 def _tell(what: str) -> None:
     print(f"… {what}", file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     steps = parser.add_subparsers(required=True)
     step = steps.add_parser("measure", help="what each operation costs a real CouchDB")
     step.add_argument("-o", "--output", type=Path, default=COSTS)
-    step.add_argument("--rounds", type=int, default=5, help="of each figure the least counts")
+    step.add_argument("--rounds", type=_positive, default=4, help="of each figure the least counts")
     step.set_defaults(step=_measure)
     step = steps.add_parser("tables", help="both as the tables of the documentation")
     step.add_argument("costs", type=Path, nargs="?", default=COSTS)
@@ -86,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     step.set_defaults(step=_simulate)
     step = steps.add_parser("validate", help="real pilots beside simulated ones")
     step.add_argument("costs", type=Path, nargs="?", default=COSTS)
-    step.add_argument("--pilots", type=int, nargs="+", default=[16, 64, 100])
+    step.add_argument("--pilots", type=_positive, nargs="+", default=[16, 64, 100])
     step.add_argument("--token", type=float, default=1.0, help="seconds that a token sleeps")
     step.add_argument("--seconds", type=float, default=20.0, help="how long each is measured")
     step.set_defaults(step=_validate)

@@ -152,7 +152,9 @@ class Index:
     SHUT_SECONDS = 60.0
     """How long CouchDB's background indexer leaves alone what it found busy."""
 
-    def __init__(self, engine: Engine, cores: Cores, once: float, each: float, copies: int) -> None:
+    def __init__(
+        self, engine: Engine, cores: Cores, once: float, each: float, copies: int = 1
+    ) -> None:
         self._engine, self._cores = engine, cores
         self._once, self._each, self._copies = once, each, copies
         self._updating = self._again = False
@@ -167,7 +169,7 @@ class Index:
             self._engine.start(self._update())
 
     def notice(self) -> None:
-        """The background indexer sees that there was a write."""
+        """The background indexer hears of a write."""
         if self._engine.now < self._opens:
             return
         if self._updating:

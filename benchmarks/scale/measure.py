@@ -173,13 +173,16 @@ def _slowly(work: Callable[[], None]) -> None:
 
 
 def _logs(server: MeasuredCouch) -> Iterator[Row]:
+    """Turns with logs, and each time without, for the difference."""
     with server.database(USUAL) as raw:
-        work = Work(raw, log=LOG)
-        work.push(TOKENS)
-        for batch, times in BATCHES.items():
-            work.turn(batch)
-            taken = take(server, partial(work.turn, batch), times)
-            yield _row("turn", batch, USUAL, taken, "log")
+        works = {"bare": Work(raw), "log": Work(raw, log=LOG)}
+        for work in works.values():
+            work.push(TOKENS)
+        for batch, times in [*BATCHES.items()] * 2:
+            for kind, work in works.items():
+                work.turn(batch)
+                taken = take(server, partial(work.turn, batch), times)
+                yield _row("turn", batch, USUAL, taken, kind)
 
 
 def _pilots(server: MeasuredCouch) -> Iterator[Row]:
@@ -234,7 +237,7 @@ def _cluster(rounds: int) -> Iterator[Row]:
         first = nodes.nodes[0]
         with first.raw(f"/{first.new_database('scale', shards=USUAL)}") as raw:
             work = Work(raw)
-            work.push(TOKENS)
+            work.push(rounds * 1_000)
             for batch, times in [*BATCHES.items()] * rounds:
                 work.turn(batch)
                 taken = take(nodes, partial(work.turn, batch), times)

@@ -11,6 +11,12 @@ MEASURED_TOKENS = 5_000
 """Tokens in the database where most was measured."""
 
 LARGE_TOKENS = 100_000
+SIZES = (1, 10, 100)
+"""Tokens a request where requests are compared."""
+
+OLD = 1_000
+"""Revisions of the oldest pilots that were measured."""
+
 LEAST_SHARED = 0.5
 """Commits that must be shared for each turn, for their cost to be seen."""
 
@@ -71,8 +77,8 @@ class Load:
         tokens: Tokens in the database.
         log: Whether 2 kB of logs come with each result.
         heartbeat: Seconds between the heartbeats of a pilot.
+        beats: Heartbeats that each pilot has made so far.
         lease: Seconds after which a silent pilot counts as gone.
-        past: Documents of pilots that ended.
         looks: How lost pilots are looked for: ``all`` reads the document of every pilot, ``view``
             asks an index for silent ones.
         due: Seconds between two looks of a pilot for tokens that had to wait; they bring the views
@@ -85,8 +91,8 @@ class Load:
     tokens: int = 10_000_000
     log: bool = True
     heartbeat: float = 60.0
+    beats: int = 720
     lease: float = 300.0
-    past: int = 0
     looks: str = "all"
     due: float = 10.0
 
@@ -122,18 +128,18 @@ class Demands:
 
     def __init__(self, costs: Costs, server: Server, load: Load) -> None:
         self._costs, self._server, self._load = costs, server, load
-        self.commit = _commit(costs)
+        self._larger = self._growth()
+        self.commit = _commit(costs) * self._larger
         """Of one commit of one shard, however many documents are in it."""
 
         few, many = (costs.cpu("turn", n, server.shards) for n in (10, 100))
         more = self.touched(200) - self.touched(20)
-        self.document = max(0.0, many - few - more * self.commit) / 180
+        self.document = max(0.0, (many - few) * self._larger - more * self.commit) / 180
         """Of each document in a commit."""
 
         self.spread = self._for_copies("turn")
         """Times that of one node which a write takes on all nodes together."""
 
-        self._larger = self._growth()
         self.index = self._index()
         """What one update of one shard's views takes, and what each document adds to that."""
 
@@ -142,9 +148,14 @@ class Demands:
         costs, q = self._costs, self._server.shards
         whole = costs.cpu("turn", batch, q) * self._larger
         if self._load.log:
-            whole += costs.cpu("turn", batch, 2, "log") - costs.cpu("turn", batch, 2)
+            whole += self._logs(batch)
         commits = self.commit * self.touched(2 * batch) + 2 * batch * self.document
         return self.spread * max(0.0, whole - commits)
+
+    def _logs(self, batch: float) -> float:
+        """What the logs of so many tokens add to a turn."""
+        with_logs, without = (self._costs.cpu("turn", batch, 2, kind) for kind in ("log", "bare"))
+        return max(0.0, with_logs - without)
 
     def candidates(self, number: float) -> float:
         """Of reading the view of free tokens, and the tokens that it names."""
@@ -160,20 +171,22 @@ class Demands:
 
     def beat(self) -> float:
         """Of a heartbeat, apart from its commit."""
-        old = self._costs.cpu("beat", min(1000, self._server.revs_limit))
-        return self.spread * max(0.0, old - self.commit - self.document)
+        whole = self._costs.cpu("beat", self._revisions()) * self._larger
+        return self.spread * max(0.0, whole - self.commit - self.document)
 
     def look(self) -> list[float]:
         """Of each request of a look for lost pilots."""
-        load, costs = self._load, self._costs
-        if load.looks == "view":
+        pilots, costs = self._load.pilots, self._costs
+        if self._load.looks == "view":
             return [costs.cpu("read", 10, self._server.shards)]
-        kind = "old" if self._server.revs_limit >= 1000 else ""
-        page = costs.of("pilots", 2, kind)[0]
-        pages, rest = divmod(load.pilots, PAGE)
-        sizes = [PAGE] * pages + [rest] * (rest > 0)
-        reads = [page.cpu * size / page.n for size in sizes]
-        return [costs.cpu("ids", load.pilots + load.past), *reads]
+        young, old = (costs.of("pilots", 2, kind)[0] for kind in ("", "old"))
+        page = young.cpu + (old.cpu - young.cpu) * self._revisions() / OLD
+        sizes = [min(PAGE, pilots - first) for first in range(0, pilots, PAGE)]
+        return [costs.cpu("ids", pilots), *(page * size / young.n for size in sizes)]
+
+    def _revisions(self) -> int:
+        """How many revisions the document of a pilot has."""
+        return min(self._load.beats, self._server.revs_limit)
 
     def compaction(self) -> float:
         """Of compacting the database, for each token that was run.
@@ -196,17 +209,17 @@ class Demands:
         """How much more a request takes with several copies; measured with three."""
         if self._server.copies == 1:
             return 1.0
-        alone, three = (self._costs.cpu(op, 10, 2, kind) for kind in ("", "cluster"))
-        return 1 + max(0.0, three / alone - 1) * (self._server.copies - 1) / 2
+        cpu = self._costs.cpu
+        three = median(cpu(op, n, 2, "cluster") / cpu(op, n) for n in SIZES)
+        return 1 + max(0.0, three - 1) * (self._server.copies - 1) / 2
 
     def _growth(self) -> float:
         """How much more a turn takes in a database of this size; it goes with the trees' height."""
-        sizes = (1, 10, 100)
-        small = sum(self._costs.cpu("turn", n) for n in sizes)
-        large = sum(self._costs.cpu("turn", n, 2, "large") for n in sizes)
+        cpu = self._costs.cpu
+        larger = median(cpu("turn", n, 2, "large") / cpu("turn", n) for n in SIZES)
         height = math.log(max(1.0, self._load.tokens / MEASURED_TOKENS))
         measured = math.log(LARGE_TOKENS / MEASURED_TOKENS)
-        return 1 + max(0.0, large / small - 1) * height / measured
+        return 1 + max(0.0, larger - 1) * height / measured
 
     def _index(self) -> tuple[float, float]:
         """What an update of the views takes once, and for each document.

@@ -174,7 +174,6 @@ class _Pilot:
 
     def work(self) -> Iterator[Command]:
         """Claim, run and settle, for ever."""
-        load = self._load
         while True:
             want = self._want()
             if want:
@@ -183,7 +182,7 @@ class _Pilot:
                 yield from self._look()
             self._advance()
             if self._want() == 0:
-                gather = 0.0 if load.slots == 1 else GATHER_SECONDS
+                gather = GATHER_SECONDS if self._waiting else 0.0
                 pause = max(0.0, min(self._ends[0], self._look_at) - self._engine.now)
                 yield self._engine.sleep(pause + gather)
                 self._advance()

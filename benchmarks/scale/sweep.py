@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.scale.costs import Costs
 from benchmarks.scale.model import Demands, Load, Server, bend, listening
 from benchmarks.scale.simulate import Site, simulate
+from picas.errors import InputError
 
 LENGTHS = (1.0, 60.0, 3600.0)
 PILOTS = (10, 30, 100, 300, 1_000, 3_000, 10_000)
@@ -67,7 +68,7 @@ def sweep(costs: Costs, tell: Callable[[str], None]) -> dict[str, Any]:
     for looks in ("all", "view"):
         for pilots in (1_000, 10_000):
             tell(f"{pilots:,} pilots start together, and look for lost ones by {looks!r}")
-            load = Load(pilots, 60.0, looks=looks)
+            load = Load(pilots, 60.0, looks=looks, beats=1)
             starts.append({"looks": looks, "pilots": pilots, **start(costs, SERVER, load)})
     idle = {
         str(shards): [listening(costs, n, n / SHORT.heartbeat, shards) for n in PILOTS]
@@ -116,6 +117,20 @@ def last_looks(costs: Costs, server: Server, load: Load) -> float:
 def save(result: dict[str, Any], file: Path) -> None:
     """Write a result as JSON, numbers rounded to what can be read from a chart."""
     file.write_text(json.dumps(_rounded(result), indent=1) + "\n")
+
+
+def load(file: Path) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Raises:
+        InputError: The file is not there, or is something else.
+    """
+    try:
+        result: dict[str, Any] = json.loads(file.read_text())
+        result["curves"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} has no result that 'simulate' wrote: {error}") from error
+    return result
 
 
 def _rounded(value: Any) -> Any:

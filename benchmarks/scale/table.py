@@ -40,7 +40,7 @@ def measured(costs: Costs) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for name, op, n, kind in ROWS:
         cpu, wall = costs.cpu(op, n, 2, kind), costs.wall(op, n, 2, kind)
-        yield f"| {name} | {1000 * cpu:.2g} | {1000 * wall:.2g} |"
+        yield f"| {name} | {_two(1000 * cpu)} | {_two(1000 * wall)} |"
 
 
 def computed(result: dict[str, Any]) -> Iterator[str]:
@@ -50,8 +50,9 @@ def computed(result: dict[str, Any]) -> Iterator[str]:
     for curve in result["curves"]:
         for point in curve["points"]:
             if point["pilots"] in SHOWN:
+                tokens = LENGTHS[curve["seconds"]]
                 yield (
-                    f"| {LENGTHS[curve['seconds']]} | {point['pilots']:,} | {point['lasting']:,.3g}"
+                    f"| {tokens} | {point['pilots']:,} | {_two(point['lasting'])}"
                     f" | {100 * point['load']:.0f} % | {_time(point['median'])}"
                     f" | {_time(point['late'])} | {_time(point['drain'])} |"
                 )
@@ -60,5 +61,10 @@ def computed(result: dict[str, Any]) -> Iterator[str]:
 def _time(seconds: float) -> str:
     for unit, length in (("years", 31_557_600), ("days", 86_400), ("h", 3_600), ("s", 1)):
         if seconds >= 2 * length:
-            return f"{seconds / length:,.2g} {unit}"
-    return f"{1000 * seconds:.2g} ms"
+            return f"{_two(seconds / length)} {unit}"
+    return f"{_two(1000 * seconds)} ms"
+
+
+def _two(value: float) -> str:
+    """A number with two digits that count."""
+    return f"{float(f'{value:.2g}'):,.6g}"

@@ -1,6 +1,5 @@
 """The model behind the page on scale: its formulas, its simulation, and that both agree."""
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from benchmarks.scale.costs import Costs, Row
 from benchmarks.scale.engine import Command, Cores, Engine, Index, Shard
 from benchmarks.scale.model import Demands, Load, Server, bend, bounds, listening
 from benchmarks.scale.simulate import Outcome, Site, simulate
-from benchmarks.scale.sweep import SERVER, SETTINGS, start
+from benchmarks.scale.sweep import SERVER, SETTINGS, load, start
 from benchmarks.scale.table import computed, measured
 
 from picas.errors import InputError
@@ -29,7 +28,7 @@ def plain(shards: int = 2, *, commit: float = 0.0, update: float = 0.0) -> Costs
         touched = shards * (1 - (1 - 1 / shards) ** (2 * n))
         turn = TURN + commit * (touched if n > 1 else 1.0)
         rows += [Row("turn", n, shards, kind, turn, turn, {"grown": 0.0}) for kind in ("", "large")]
-        rows.append(Row("turn", n, shards, "log", turn, turn))
+        rows += [Row("turn", n, shards, kind, turn, turn) for kind in ("log", "bare")]
         rows.append(Row("turn", n, shards, "cluster", 3 * turn, turn))
         rows += [Row(op, n, shards, "", READ, READ) for op in ("read", "get")]
         rows.append(Row("get", n, shards, "cluster", 3 * READ, READ))
@@ -99,6 +98,26 @@ def test_a_file_without_costs_is_one_line_on_stderr(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_file_without_a_result_is_one_line_on_stderr(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Charts of another file end the command with status 1 and its name."""
+    (tmp_path / "result.json").write_text(text)
+    assert main(["charts", str(tmp_path / "result.json")]) == 1
+    said = capsys.readouterr().err
+    assert "result.json has no result" in said
+    assert said.count("\n") == 1
+
+
+def test_numbers_that_cannot_be_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """No rounds, no pilots: as other wrong arguments."""
+    for arguments in (["measure", "--rounds", "0"], ["validate", "--pilots", "-1"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "at least 1" in capsys.readouterr().err
+
+
 def test_the_lower_of_two_measurements_counts() -> None:
     """Other work on the machine only adds to what is measured."""
     one, other = Row("get", 1, 2, "", 2.0, 3.0), Row("get", 1, 2, "", 1.0, 4.0)
@@ -162,9 +181,10 @@ def test_views_that_are_asked_for_while_busy(asked: Callable[[Index], None], upd
     """For a reader they go on with what came meanwhile; the background indexer takes a rest."""
     engine = Engine()
     cores = Cores(engine, 1)
-    index = Index(engine, cores, once=1.0, each=0.0, copies=1)
+    index = Index(engine, cores, once=1.0, each=0.0)
     index.behind = 1
     asked(index)
+    engine.run(0.5)
     index.behind += 1
     asked(index)
     engine.run(10.0)
@@ -335,12 +355,12 @@ def test_the_page_has_the_figures_that_are_kept_here() -> None:
     """Both tables of the page are those of the measurement and of the simulation beside it."""
     page = (ROOT / "docs/explanation/scale.md").read_text()
     assert "\n".join(measured(Costs.load(COSTS))) in page
-    assert "\n".join(computed(json.loads(RESULT.read_text()))) in page
+    assert "\n".join(computed(load(RESULT))) in page
 
 
 def test_the_result_was_computed_from_the_costs_beside_it() -> None:
     """One of its points comes out again, and it tells of the same measurement."""
-    costs, result = Costs.load(COSTS), json.loads(RESULT.read_text())
+    costs, result = Costs.load(COSTS), load(RESULT)
     assert result["about"] == costs.about
     told = result["curves"][1]["points"][2]
     again = simulate(costs, SERVER, Load(told["pilots"], result["curves"][1]["seconds"]))
