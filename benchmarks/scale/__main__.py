@@ -33,7 +33,8 @@ def _measure(options: argparse.Namespace) -> None:
     from benchmarks.scale.measure import measure
 
     _need_couchdb()
-    measure(options.rounds, _tell).save(options.output)
+    earlier = Costs.load(options.output).rows if options.more else ()
+    measure(options.rounds, _tell, earlier).save(options.output)
 
 
 def _need_couchdb() -> None:
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("measure", help="what each operation costs a real CouchDB")
     step.add_argument("-o", "--output", type=Path, default=COSTS)
     step.add_argument("--rounds", type=_positive, default=4, help="of each figure the least counts")
+    step.add_argument("--more", action="store_true", help="more rounds for what is in the file")
     step.set_defaults(step=_measure)
     step = steps.add_parser("tables", help="both as the tables of the documentation")
     step.add_argument("costs", type=Path, nargs="?", default=COSTS)

@@ -69,10 +69,6 @@ class Costs:
             raise InputError(f"the costs have no {op!r} with {shards} shards ({kind or 'usual'})")
         return sorted(found, key=lambda row: row.n)
 
-    def shards(self) -> list[int]:
-        """The numbers of shards that were measured."""
-        return sorted({row.shards for row in self.rows if row.op == "busy"})
-
     def save(self, file: Path) -> None:
         """Write them as JSON, a line a measurement."""
         rows = ",\n".join(json.dumps(_rounded(asdict(row))) for row in self.rows)

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,33 +27,37 @@ CHANGES = {2: 20, 20: 12, 200: 5}
 """Changed documents an update of an index, and how often it is repeated."""
 
 TOKENS = 5_000
-CROWD = 8
-"""Connections that write at the same time where the server is to be busy."""
+CROWD, CROWD_TURNS = 32, 20
+"""Connections that write at the same time, and what each of them writes."""
 
 LISTENERS = 64
 LOG = 1_500
 """Bytes of logs of a token: 2,000 in base64."""
 
 MANY = 100_000
-SHARED, FLUSHES = "couchdb/coalesced_updates/interactive", "fsync"
+SHARED = "couchdb/coalesced_updates/interactive"
+"""CouchDB's count of writes that went into the commit of another."""
+
 
 Tell = Callable[[str], None]
 
 
-def measure(rounds: int, tell: Tell) -> Costs:
+def measure(rounds: int, tell: Tell, earlier: Iterable[Row] = ()) -> Costs:
     """Measure everything; needs some minutes, and as quiet a machine as can be had.
 
     Args:
         rounds: How often; of each figure the least counts, since other work only adds to it.
         tell: Is told what is measured now.
+        earlier: What was measured on this machine before: it counts as more rounds.
     """
     found: dict[tuple[str, int, int, str], Row] = {}
 
-    def note(rows: Iterator[Row]) -> None:
+    def note(rows: Iterable[Row]) -> None:
         for row in rows:
             key = (row.op, row.n, row.shards, row.kind)
             found[key] = row.least(found.get(key, row))
 
+    note(earlier)
     with MeasuredCouch() as server:
         for number in range(rounds):
             tell(f"round {number + 1} of {rounds}")
@@ -70,7 +74,7 @@ def _round(server: MeasuredCouch, tell: Tell) -> Iterator[Row]:
     for shards in SHARDS:
         tell(f"requests, indexes and listeners with {shards} shards")
         yield from _requests(server, shards)
-        yield from _busy(server, shards)
+        yield from _crowd(server, shards)
         yield from _indexes(server, shards)
         yield from _listeners(server, shards, "_selector")
     tell("logs, heartbeats, looks for lost pilots, other ways to listen")
@@ -102,28 +106,23 @@ def _requests(server: MeasuredCouch, shards: int) -> Iterator[Row]:
             yield _row("ping", 1, shards, take(server, partial(raw.get, ""), 60))
 
 
-def _busy(server: MeasuredCouch, shards: int) -> Iterator[Row]:
-    """Turns from several connections at once: what is saved where commits are shared."""
-    for batch, times in ((1, 40), (100, 4)):
-        with server.database(shards) as raw:
-            work = Work(raw)
-            work.push(CROWD * batch * times)
-            parts = work.share(CROWD)
-            settle(server)
-            before, shared = server.cpu(), server.stat(SHARED)
-            flushes = server.stat(f"{FLUSHES}/count")
-            size = _size(raw)
-            wall = together([partial(_turns, part, batch, times) for part in parts])
-            settle(server)
-            turns = CROWD * times
-            taken = Taken((server.cpu() - before) / turns, wall / turns)
-            more = {
-                "grown": (_size(raw) - size) / turns / batch,
-                "shared": (server.stat(SHARED) - shared) / turns,
-                "flushes": (server.stat(f"{FLUSHES}/count") - flushes) / turns,
-                "flush_ms": server.stat(f"{FLUSHES}/time")["median"],
-            }
-            yield _row("busy", batch, shards, taken, **more)
+def _crowd(server: MeasuredCouch, shards: int) -> Iterator[Row]:
+    """Turns from many connections at once, which share commits."""
+    with server.database(shards) as raw:
+        work = Work(raw)
+        work.push(CROWD * CROWD_TURNS)
+        parts = work.share(CROWD)
+        settle(server)
+        cpu, shared, size = server.cpu(), server.stat(SHARED), _size(raw)
+        wall = together([partial(_turns, part, 1, CROWD_TURNS) for part in parts])
+        settle(server)
+        turns = CROWD * CROWD_TURNS
+        more = {
+            "grown": (_size(raw) - size) / turns,
+            "shared": (server.stat(SHARED) - shared) / turns,
+        }
+        taken = Taken((server.cpu() - cpu) / turns, wall / turns)
+        yield _row("turn", 1, shards, taken, "crowd", **more)
 
 
 def _turns(work: Work, batch: int, times: int) -> None:

@@ -17,9 +17,6 @@ SIZES = (1, 10, 100)
 OLD = 1_000
 """Revisions of the oldest pilots that were measured."""
 
-LEAST_SHARED = 0.5
-"""Commits that must be shared for each turn, for their cost to be seen."""
-
 READ_AHEAD = 50
 """Tokens that it reads at once for claims of a few."""
 
@@ -128,13 +125,15 @@ class Demands:
 
     def __init__(self, costs: Costs, server: Server, load: Load) -> None:
         self._costs, self._server, self._load = costs, server, load
-        self._larger = self._growth()
-        self.commit = _commit(costs) * self._larger
-        """Of one commit of one shard, however many documents are in it."""
+        larger = self._larger = self._growth()
+        q = server.shards
+        shared = costs.cpu("turn", 1, q) - costs.cpu("turn", 1, q, "crowd")
+        self.commit = larger * max(0.0, shared) / self.touched(2)
+        """Of one commit of one shard: what a turn costs less where many share them."""
 
-        few, many = (costs.cpu("turn", n, server.shards) for n in (10, 100))
-        more = self.touched(200) - self.touched(20)
-        self.document = max(0.0, (many - few) * self._larger - more * self.commit) / 180
+        more = larger * (costs.cpu("turn", 100, q) - costs.cpu("turn", 10, q))
+        commits = self.commit * (self.touched(200) - self.touched(20))
+        self.document = max(0.0, more - commits) / 180
         """Of each document in a commit."""
 
         self.spread = self._for_copies("turn")
@@ -197,7 +196,11 @@ class Demands:
             return 0.0
         kind = "log" if self._load.log else ""
         (row, *_), (bare, *_) = self._costs.of("compact", 2, kind), self._costs.of("compact")
-        grown = self._costs.of("busy")[0].more["grown"] + row.more["grown"] - bare.more["grown"]
+        grown = (
+            self._costs.of("turn", 2, "crowd")[0].more["grown"]
+            + row.more["grown"]
+            - bare.more["grown"]
+        )
         return row.cpu * max(0.0, grown) / row.more["left"] / (self._server.ratio - 1)
 
     def touched(self, documents: float) -> float:
@@ -237,16 +240,6 @@ class Demands:
         each = (taken[many] * a - taken[few] * b) / (many * a - few * b)
         each = max(0.0, each)
         return max(0.0, taken[few] - few * each) / a, each
-
-
-def _commit(costs: Costs) -> float:
-    """What a commit takes: what a turn costs less where commits are shared, for each shared one."""
-    found = []
-    for q in costs.shards():
-        alone, busy = costs.cpu("turn", 1, q), costs.of("busy", q)[0]
-        if busy.more["shared"] >= LEAST_SHARED:
-            found.append(max(0.0, alone - busy.cpu) / busy.more["shared"])
-    return median(found)
 
 
 @dataclass(frozen=True, slots=True)

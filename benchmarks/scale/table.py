@@ -12,7 +12,7 @@ ROWS = (
     ("… 1 and 1, with 2 kB of logs", "turn", 1, "log"),
     ("… 100 and 100, with 2 kB of logs each", "turn", 100, "log"),
     ("… 1 and 1, in a database of 100,000 tokens", "turn", 1, "large"),
-    ("… 1 and 1, by 8 pilots at the same time", "busy", 1, ""),
+    ("… 1 and 1, by 32 pilots at the same time", "turn", 1, "crowd"),
     ("… 1 and 1, on three nodes with three copies", "turn", 1, "cluster"),
     ("1 row of the view of free tokens, as it stands", "read", 1, ""),
     ("… 100", "read", 100, ""),

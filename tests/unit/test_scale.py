@@ -23,10 +23,10 @@ TURN, READ, BEAT = 0.004, 0.001, 0.002
 
 def plain(shards: int = 2, *, commit: float = 0.0, update: float = 0.0) -> Costs:
     """Costs that are easy to reckon with: a turn is a turn, however many tokens it has."""
-    rows = [Row("busy", 1, shards, "", TURN, TURN, {"shared": 1.0, "grown": 3.0})]
+    rows = [Row("turn", 1, shards, "crowd", TURN, TURN, {"grown": 3.0})]
     for n in (1, 10, 100):
         touched = shards * (1 - (1 - 1 / shards) ** (2 * n))
-        turn = TURN + commit * (touched if n > 1 else 1.0)
+        turn = TURN + commit * touched
         rows += [Row("turn", n, shards, kind, turn, turn, {"grown": 0.0}) for kind in ("", "large")]
         rows += [Row("turn", n, shards, kind, turn, turn) for kind in ("log", "bare")]
         rows.append(Row("turn", n, shards, "cluster", 3 * turn, turn))
