@@ -139,9 +139,8 @@ def _parts(result: Result, axes: Axes) -> None:
 
 def _settings(result: Result, axes: Axes) -> None:
     found = result["capacities"]
-    base = next(iter(found.values()))
-    shades = [LOOKS[0][0] if value == base else "#6fa8dc" for value in found.values()]
-    axes.barh(list(found), list(found.values()), color=shades)
+    base, *others = found.values()
+    axes.barh(list(found), [base, *others], color=["#0b5394", *["#6fa8dc"] * len(others)])
     for name, value in found.items():
         axes.annotate(f" {value:,.0f}", (value, name), va="center", fontsize=9)
     axes.axvline(base, color="#666666", linestyle="--", linewidth=1)

@@ -60,7 +60,7 @@ def computed(result: dict[str, Any]) -> Iterator[str]:
 
 def _time(seconds: float) -> str:
     for unit, length in (("years", 31_557_600), ("days", 86_400), ("h", 3_600), ("s", 1)):
-        if seconds >= 2 * length:
+        if seconds >= length:
             return f"{_two(seconds / length)} {unit}"
     return f"{_two(1000 * seconds)} ms"
 
