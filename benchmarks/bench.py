@@ -55,7 +55,9 @@ class Bench:
 
     def __enter__(self) -> Self:
         """Make the folder of this run."""
-        logging.getLogger("picas").setLevel(logging.ERROR)
+        log = logging.getLogger("picas")
+        self._stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)
         folder = tempfile.TemporaryDirectory(prefix="picas-bench-")
         self.folder = Path(self._stack.enter_context(folder))
         return self

@@ -42,6 +42,16 @@ def test_claims_that_travel_with_results_come_earlier() -> None:
     assert pace.want(held=60, settling=True) == 41
 
 
+def test_nothing_is_held_ahead_once_tokens_had_to_wait() -> None:
+    """Where tokens claimed ahead were not started, no more are claimed until one has ended."""
+    pace = Pace(slots=2)
+    pace.saw(0.001)
+    pace.forget()
+    assert pace.want(held=2) == 0
+    pace.saw(0.001)
+    assert pace.want(held=2) > 50
+
+
 def test_nothing_is_held_ahead_on_demand() -> None:
     """With no time to claim ahead for, tokens are claimed for free slots only, however short."""
     pace = Pace(slots=2, ahead=0.0)

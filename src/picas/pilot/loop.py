@@ -389,7 +389,9 @@ class Pilot:
         """Release tokens that wait for a slot, and at the end those whose claim was in doubt."""
         if not self._outage.over():
             return
-        self._returning += self._slots.take_back(older_than)
+        if taken := self._slots.take_back(older_than):
+            self._returning += taken
+            self._pace.forget()
         if not (self._returning or (self._stopping and self._pool.in_doubt)):
             return
         with self._outage.asking():

@@ -27,6 +27,10 @@ class Pace:
         """Take note of how long one token took, in seconds."""
         self._mean = wall if self._mean is None else 0.8 * self._mean + 0.2 * wall
 
+    def forget(self) -> None:
+        """What was learned does not hold: tokens wait behind others that run for long."""
+        self._mean = None
+
     @property
     def ahead(self) -> int:
         """Tokens worth holding beyond those that run."""
