@@ -13,8 +13,10 @@ from picas.backoff import delays
 from picas.errors import Conflict, PoolError, PoolUnreachable, TooLarge
 from picas.jobid import JOB_ID_FIELDS
 from picas.pool.base import Store, Written
-from picas.pool.update import CHUNK
 from picas.token import Document
+
+CHUNK = 2_000
+"""Tokens a bulk write: what CouchDB takes fastest (docs/explanation/measurements.md)."""
 
 CHUNK_BYTES = 4_000_000
 """Bytes of JSON after which a push sends what it has: keeps memory flat with large tokens."""

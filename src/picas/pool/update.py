@@ -11,7 +11,7 @@ from picas.pool.base import Store, Written
 from picas.token import Document
 
 CHUNK = 500
-"""Documents a bulk write: what CouchDB takes fastest (docs/explanation/measurements.md)."""
+"""Documents that are read, changed and written at once."""
 
 Change = Callable[[Document], Document | None]
 """Makes the new document from the one in the pool; None leaves that one as it is."""

@@ -29,8 +29,8 @@ from picas.pool.settle import content_type
 from picas.token import Document, State
 from picas.views import FREE, MONITOR, split
 
-WRITE_DOCUMENTS = 500
-"""Documents one ``_bulk_docs`` carries at most; more go slower a document."""
+WRITE_DOCUMENTS = 2_000
+"""Documents one ``_bulk_docs`` carries at most; many more go slower a document."""
 
 WRITE_BYTES = 4_000_000
 """Bytes one ``_bulk_docs`` carries, unless a single document is larger."""
