@@ -6,6 +6,7 @@ the caller finds out (promise 3). A read is asked again a few times.
 """
 
 import email.utils
+import functools
 import json
 import math
 import re
@@ -90,7 +91,13 @@ class Session:
             self._headers |= urllib3.make_headers(
                 basic_auth=f"{username}:{password or ''}".encode().decode("latin-1")
             )
-        self._http = _manager(self.base, ca_file)
+        self._manager = _manager(self.base, ca_file)
+        self._http: urllib3.PoolManager | urllib3.HTTPConnectionPool = self._manager
+        self._prefix = self.base
+        if not isinstance(self._manager, urllib3.ProxyManager):
+            # All requests go to one server: it need not be looked up in each URL.
+            self._http = self._manager.connection_from_url(self.base)
+            self._prefix = urlsplit(self.base).path
 
     def json(
         self,
@@ -184,7 +191,7 @@ class Session:
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.clear()
+        self._manager.clear()
 
     def _send(
         self,
@@ -198,7 +205,7 @@ class Session:
         *,
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
-        url = self.base + path
+        url = self._prefix + path
         if query:
             url += "?" + urlencode(query)
         sent = self._headers | {"Content-Type": "application/json"} | dict(headers or {})
@@ -249,9 +256,8 @@ class Clock:
         """Take note of one answer: its header, and local times around it."""
         if not date:
             return
-        try:
-            server = email.utils.parsedate_to_datetime(date).timestamp()
-        except ValueError:
+        server = _epoch(date)
+        if server is None:
             return
         least, most = server - received, server + _DATE_AGE - sent
         self._least, self._most = max(self._least, least), min(self._most, most)
@@ -268,6 +274,15 @@ class Clock:
     def now(self) -> float:
         """The server's time, in epoch seconds."""
         return time.time() + self.offset
+
+
+@functools.lru_cache(maxsize=8)
+def _epoch(date: str) -> float | None:
+    """A date of a header in epoch seconds; the same one comes with many answers."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None
 
 
 def encode(value: object) -> bytes:

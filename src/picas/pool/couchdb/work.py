@@ -25,7 +25,7 @@ from picas.pool.couchdb.http import encode
 from picas.token import Document, State
 from picas.views import Design
 
-READ_AHEAD = 50
+READ_AHEAD = 100
 """Tokens read at once for claims of a few."""
 
 FRESH_SECONDS = 2.0
