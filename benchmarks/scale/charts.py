@@ -9,22 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmarks import draw
 from benchmarks.scale.table import LENGTHS
 
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "picas",  # the same numbers make the same file
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-}
+STYLE: dict[Any, Any] = {**draw.STYLE, "axes.axisbelow": True}
 LOOKS = (
-    ("#0b5394", "o", "-"),
-    ("#b45309", "s", "--"),
+    *draw.LOOKS,
     ("#38761d", "^", ":"),
     ("#741b47", "D", "-."),
 )

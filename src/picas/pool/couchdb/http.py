@@ -290,6 +290,11 @@ def encode(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
+def as_text(value: object) -> str:
+    """JSON as a parameter of a query holds it."""
+    return encode(value).decode()
+
+
 def _manager(base: str, ca_file: Path | None) -> urllib3.PoolManager:
     settings: dict[str, Any] = {"num_pools": 2, "maxsize": 8, "block": False}
     if base.startswith("https:"):

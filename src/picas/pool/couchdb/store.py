@@ -22,7 +22,7 @@ from picas.errors import (
 )
 from picas.pool.base import Candidates, Changes, Leaf, ReadyAt, Store, Written
 from picas.pool.couchdb import conflicts
-from picas.pool.couchdb.http import READ_SECONDS, Session, encode
+from picas.pool.couchdb.http import READ_SECONDS, Session, as_text, encode
 from picas.pool.couchdb.resolve import Resolver
 from picas.pool.couchdb.work import Query, Row, WorkFinder, page_of
 from picas.pool.settle import content_type
@@ -245,7 +245,7 @@ class CouchStore(Store):
         )
 
     def ids(self, prefix: str, limit: int) -> list[str]:
-        query = {"startkey": _json(prefix), "endkey": _json(prefix + _LAST), "limit": limit}
+        query = {"startkey": as_text(prefix), "endkey": as_text(prefix + _LAST), "limit": limit}
         answer = self._ask("looking up ids", "GET", "/_all_docs", "rows", query=query)
         return [row["id"] for row in answer["rows"]]
 
@@ -280,8 +280,8 @@ class CouchStore(Store):
 
     def designs(self) -> dict[str, Document]:
         query = {
-            "startkey": _json("_design/"),
-            "endkey": _json("_design0"),
+            "startkey": as_text("_design/"),
+            "endkey": as_text("_design0"),
             "include_docs": "true",
         }
         answer = self._ask("reading the designs", "GET", "/_all_docs", "rows", query=query)
@@ -363,10 +363,6 @@ class CouchStore(Store):
         verb = "POST" if selector is not None else "GET"
         needed = ("last_seq", "results")
         return self._ask("waiting for changes", verb, "/_changes", *needed, query=query, **more)
-
-
-def _json(value: object) -> str:
-    return encode(value).decode()
 
 
 def _quoted(doc_id: str) -> str:

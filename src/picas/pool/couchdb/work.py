@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from picas import token, views
 from picas.errors import ViewMissing
 from picas.pool.base import Candidates, ReadyAt
-from picas.pool.couchdb.http import encode
+from picas.pool.couchdb.http import as_text
 from picas.token import Document, State
 from picas.views import Design
 
@@ -314,7 +314,7 @@ def page_of(ask: AskView, view: str, query: Query, behind: Row | None = None) ->
     # One more, since that row comes first if it is still there; in a view of somebody's own a
     # document may have many rows of one key.
     number, skip = int(str(query["limit"])) + 1, int(str(query.get("skip", 0)))
-    start = {"startkey": _json(behind["key"]), "startkey_docid": behind["id"], "limit": number}
+    start = {"startkey": as_text(behind["key"]), "startkey_docid": behind["id"], "limit": number}
     place = behind["key"], behind["id"]
     while True:
         rows = ask(view, {**query, **start, "skip": skip})["rows"]
@@ -325,8 +325,4 @@ def page_of(ask: AskView, view: str, query: Query, behind: Row | None = None) ->
 
 
 def _between(low: object, high: object) -> Query:
-    return {"startkey": _json(low), "endkey": _json(high)}
-
-
-def _json(value: object) -> str:
-    return encode(value).decode()
+    return {"startkey": as_text(low), "endkey": as_text(high)}

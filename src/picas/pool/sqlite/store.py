@@ -253,7 +253,7 @@ class SqliteStore(Store):
         db: sqlite3.Connection,
         doc: Document,
         seq: int,
-        batch: "_Batch",
+        batch: _Batch,
         *,
         has_attachments: bool,
     ) -> Written:
