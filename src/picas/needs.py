@@ -18,6 +18,7 @@ from picas import cgroup, jobid, units
 from picas.errors import InputError
 
 NEEDS = ("cores", "memory", "gpus")
+_NEEDS = frozenset(NEEDS)
 
 _DEVICE = re.compile(r"[0-9]+|(GPU|MIG)-.+")
 
@@ -49,9 +50,9 @@ class Offer:
 
     def ready_at(self, doc: Mapping[str, Any]) -> float:
         """From when on a free token may run here, in epoch seconds; infinite if never."""
-        if any(name in doc for name in NEEDS) and self.lacks(doc):
+        if not _NEEDS.isdisjoint(doc) and self.lacks(doc):
             return math.inf
-        at = not_before(doc)
+        at = not_before(doc) if "not_before" in doc else 0.0
         if "avoid" in doc and self.host in avoided(doc):
             at = max(at, _epoch(doc.get("avoid_until")))
         return at

@@ -59,8 +59,11 @@ class RetryPolicy:
             outcome: How it ended.
             jitter: Random number from 0 to 1: tokens that failed together do not return together.
         """
-        code, failed = outcome.exit_code, token.failed_tries(doc)
-        if code == 0 or failed + 1 >= self.tries or _among(code, self.final):
+        code = outcome.exit_code
+        if code == 0:
+            return None
+        failed = token.failed_tries(doc)
+        if failed + 1 >= self.tries or _among(code, self.final):
             return None
         delay = min(self.longest_delay, self.delay * 2.0 ** min(failed, 60)) * (0.5 + jitter())
         avoid = self.elsewhere_time if _among(code, self.elsewhere) else 0.0

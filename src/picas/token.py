@@ -10,7 +10,7 @@ and the batch job ids) keep the meaning they have in the classic PiCaS client. A
 
 import enum
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,13 +135,17 @@ def state(doc: Mapping[str, Any]) -> State | None:
     """
     if doc.get("type") != "token":
         return None
-    lock, done = javascript.number(doc.get("lock")), javascript.number(doc.get("done"))
+    lock, done = doc.get("lock"), doc.get("done")
+    if type(lock) is not int or type(done) is not int:  # else JavaScript sees what Python sees
+        lock, done = javascript.number(lock), javascript.number(done)
     if lock == 0 and done == 0:
         return State.TODO
     if lock > 0 and done == 0:
         return State.LOCKED
     if lock > 0 and done > 0:
-        return State.DONE if javascript.parse_int(doc.get("exit_code")) == 0 else State.ERROR
+        code = doc.get("exit_code")
+        code = code if type(code) is int else javascript.parse_int(code)
+        return State.DONE if code == 0 else State.ERROR
     return None
 
 
@@ -308,8 +312,7 @@ def attempts(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def next_attempt(doc: Mapping[str, Any]) -> int:
     """The number of the attempt that comes next, from 1."""
-    numbers = [e["n"] for e in attempts(doc) if isinstance(e.get("n"), int)]
-    return max(numbers, default=0) + 1
+    return _next_number(attempts(doc))
 
 
 def last_run(doc: Mapping[str, Any]) -> int | None:
@@ -360,11 +363,15 @@ def log_name(token_id: str, stream: str, attempt: int | None = None) -> str:
     return f"logs_{token_id}{middle}.{stream}"
 
 
+def _next_number(history: Sequence[Mapping[str, Any]]) -> int:
+    return max((e["n"] for e in history if isinstance(e.get("n"), int)), default=0) + 1
+
+
 def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
     """Append the attempt to the history, end the lease, note the error message; in place."""
     history = attempts(doc)
     entry: dict[str, Any] = {
-        "n": next_attempt(doc),
+        "n": _next_number(history),
         "start": round(outcome.start, 3),
         "end": round(outcome.end, 3),
         "host": doc.get("hostname", ""),
@@ -384,6 +391,8 @@ def _end_attempt(doc: Document, now: float, outcome: Outcome) -> Document:
 
 def _with_fields(doc: Document, fields: Mapping[str, Any]) -> Document:
     """Write a task's fields, but for those that say where the token stands."""
+    if not fields:
+        return dict(doc)
     return {**doc, **{name: v for name, v in fields.items() if name not in _STANDING}}
 
 

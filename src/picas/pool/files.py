@@ -27,6 +27,8 @@ def send(store: Store, settlement: Settlement) -> tuple[Document, dict[str, Any]
         Refused: It does not take one of that name.
         OSError: A file cannot be read.
     """
+    if not settlement.files:
+        return settlement.token, {}
     large = settlement.large_files()
     carried = {name: inline(name, f) for name, f in settlement.files.items() if name not in large}
     base = settlement.token

@@ -69,7 +69,7 @@ class Settlement:
         """Logs of the attempt before that this one replaces: present name to the name to keep."""
         doc = self.token
         there = doc.get("_attachments") or {}
-        before = token.last_run(doc)
+        before = token.last_run(doc) if there else None
         if before is None:
             return {}
         names = {s: token.log_name(doc["_id"], s) for s in ("out", "err")}

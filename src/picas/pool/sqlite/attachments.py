@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -40,10 +40,22 @@ class Batch:
     dropped: list[tuple[str, str]] = field(default_factory=list)
     added: list[tuple[str, str, int, bytes]] = field(default_factory=list)
 
+    def add(self, more: "Batch") -> None:
+        """Take another document's changes along."""
+        self.dropped += more.dropped
+        self.added += more.added
+
     def write(self, db: sqlite3.Connection) -> None:
         """Write them."""
         db.executemany("DELETE FROM attachments WHERE doc = ? AND name = ?", self.dropped)
         db.executemany(_PUT, self.added)
+
+
+def having(db: sqlite3.Connection, doc_ids: Sequence[str]) -> set[str]:
+    """Which of some documents have attachments."""
+    marks = ",".join("?" * len(doc_ids))
+    query = f"SELECT DISTINCT doc FROM attachments WHERE doc IN ({marks})"
+    return {doc_id for (doc_id,) in db.execute(query, doc_ids)}
 
 
 def plan(db: sqlite3.Connection, doc_id: str, body: Document, generation: int, had: bool) -> Batch:

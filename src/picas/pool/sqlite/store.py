@@ -46,7 +46,7 @@ _PUT = (
     "ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, rev = excluded.rev, "
     "state = excluded.state, not_before = excluded.not_before, body = excluded.body"
 )
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _random = random.Random()  # of our own: nobody seeds it
 os.register_at_fork(after_in_child=_random.seed)
 
@@ -64,11 +64,6 @@ class _Batch:
 
     rows: list[_Row] = field(default_factory=list)
     files: attachments.Batch = field(default_factory=attachments.Batch)
-
-    def add(self, row: _Row, files: attachments.Batch) -> None:
-        self.rows.append(row)
-        self.files.dropped += files.dropped
-        self.files.added += files.added
 
     def write(self, db: sqlite3.Connection) -> None:
         self.files.write(db)
@@ -225,7 +220,7 @@ class SqliteStore(Store):
                     why = Conflict(f"{doc_id!r} was changed or made by someone else in {self.url}")
                     written.append(Written(doc_id, None, why))
                     continue
-                answer = self._write(db, doc, number, batch, has_attachments=bool(has_attachments))
+                answer = self._write(db, doc, number, batch, has_attachments=has_attachments)
                 if answer.rev is not None:
                     gone = bool(doc.get("_deleted"))
                     there[doc_id] = None if gone else answer.rev, "_attachments" in doc
@@ -235,17 +230,15 @@ class SqliteStore(Store):
 
     def _standing(
         self, db: sqlite3.Connection, docs: Sequence[Document]
-    ) -> dict[str, tuple[str | None, object]]:
+    ) -> dict[str, tuple[str | None, bool]]:
         """The revisions of those that there are, and whether they have attachments."""
-        found: dict[str, tuple[str | None, object]] = {}
+        found: dict[str, tuple[str | None, bool]] = {}
         for start in range(0, len(docs), _PAGE):
             page = [doc["_id"] for doc in docs[start : start + _PAGE]]
-            rows = db.execute(
-                "SELECT id, rev, instr(body, '\"_attachments\"') FROM documents "
-                f"WHERE id IN ({','.join('?' * len(page))})",
-                page,
-            )
-            found.update((doc_id, (rev, has)) for doc_id, rev, has in rows)
+            marks = ",".join("?" * len(page))
+            having = attachments.having(db, page)
+            rows = db.execute(f"SELECT id, rev FROM documents WHERE id IN ({marks})", page)
+            found.update((doc_id, (rev, doc_id in having)) for doc_id, rev in rows)
         return found
 
     def _write(
@@ -267,10 +260,12 @@ class SqliteStore(Store):
             if doc_id.startswith("_design/"):
                 db.execute(f"DROP INDEX IF EXISTS {_index_name(doc_id)}")
             return Written(doc_id, new_rev)
-        body = {name: value for name, value in doc.items() if name not in ("_id", "_rev")}
+        body = dict(doc)
+        del body["_id"]
+        body.pop("_rev", None)
         if doc_id.startswith("_design/"):
             self._index_design(db, doc_id, body)
-        files = attachments.Batch()
+        files = None
         if has_attachments or "_attachments" in body:
             try:
                 files = attachments.plan(db, doc_id, body, generation + 1, has_attachments)
@@ -280,8 +275,10 @@ class SqliteStore(Store):
         if len(text) > MAX_DOCUMENT_BYTES // 4 and len(text.encode()) > MAX_DOCUMENT_BYTES:
             return Written(doc_id, None, self._too_large(doc_id, len(text.encode())))
         state = token.state(body)
-        row = doc_id, seq, new_rev, state.value if state else None, not_before(body), text
-        batch.add(row, files)
+        waits = not_before(body) if "not_before" in body else 0.0
+        batch.rows.append((doc_id, seq, new_rev, state.value if state else None, waits, text))
+        if files is not None:
+            batch.files.add(files)
         return Written(doc_id, new_rev)
 
     def _too_large(self, doc_id: str, size: int) -> TooLarge:
