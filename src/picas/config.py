@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote_to_bytes
 
+from picas import classic_config
 from picas.credentials import (
     DEFAULT_PORTS,
     Login,
@@ -146,8 +147,8 @@ def load(
     """
     home = _home(environ, home)
     path = config_path(environ, home)
-    in_file = _read(path)
     warnings: list[str] = []
+    in_file, path = _read_any(path, environ, home, warnings)
     if environ.get("PICAS_CONFIG") and not path.exists():
         warnings.append(f"PICAS_CONFIG names {path}, which does not exist")
     location, source = _choose_pool(pool, environ, in_file, path, home)
@@ -225,6 +226,20 @@ def to_toml(values: Mapping[str, str | int | bool]) -> str:
         ConfigError: A value is of another type, or no valid Unicode.
     """
     return "".join(f"{_toml_key(name)} = {_toml_value(name, v)}\n" for name, v in values.items())
+
+
+def _read_any(
+    path: Path, environ: Mapping[str, str], home: Path, warnings: list[str]
+) -> tuple[Mapping[str, str], Path]:
+    """The configuration file, else that of the classic client; and where it is."""
+    classic = classic_config.default_path(home)
+    if environ.get("PICAS_CONFIG") or path.exists() or not classic.exists():
+        return _read(path), path
+    try:
+        return classic_config.settings(classic), classic
+    except ConfigError as error:
+        warnings.append(f"the configuration of the classic client is passed over: {error}")
+        return {}, path
 
 
 def _choose_pool(

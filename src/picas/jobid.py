@@ -6,9 +6,20 @@ systems can be stacked (a Grid job runs inside a cluster's job): only the highes
 
 import os
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
-JOB_ID_FIELDS = ("dirac_job_id", "wms_job_id", "cream_job_id", "pbs_job_id", "slurm_job_id")
+JOB_ID_FIELDS = (
+    "dirac_job_id",
+    "wms_job_id",
+    "cream_job_id",
+    "condor_job_id",
+    "flux_job_id",
+    "pbs_job_id",
+    "lsf_job_id",
+    "sge_job_id",
+    "slurm_job_id",
+)
 
 
 def batch_job(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -16,6 +27,9 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
     Returns:
         One field and the job's id, or nothing outside a batch system.
+
+    Source: the manuals of the systems. LSF counts an array's jobs from 1, and has 0 for a job that
+    is none; Grid Engine has the word ``undefined`` for that, and sets JOB_ID, which others set too.
     """
     if dirac := environ.get("DIRACJOBID"):
         return {"dirac_job_id": dirac}
@@ -23,11 +37,42 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         return {"wms_job_id": wms}
     if cream := environ.get("CREAM_JOBID"):
         return {"cream_job_id": cream}
+    if condor := _condor_job(environ.get("_CONDOR_JOB_AD")):
+        return {"condor_job_id": condor}
+    if flux := environ.get("FLUX_JOB_ID"):
+        return {"flux_job_id": flux}
     if pbs := environ.get("PBS_JOBID"):
         return {"pbs_job_id": pbs}
+    if lsf := environ.get("LSB_JOBID"):
+        index = environ.get("LSB_JOBINDEX", "0")
+        return {"lsf_job_id": lsf if index in ("", "0") else f"{lsf}[{index}]"}
+    if (sge := environ.get("JOB_ID")) and "SGE_TASK_ID" in environ:
+        index = environ["SGE_TASK_ID"]
+        return {"sge_job_id": sge if index in ("", "undefined") else f"{sge}.{index}"}
+    return _slurm_job(environ)
+
+
+def _condor_job(job_ad: str | None) -> str | None:
+    """The id in the file that HTCondor describes a job in: cluster and process."""
+    if not job_ad:
+        return None
+    try:
+        lines = Path(job_ad).read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    values = {name.strip(): value.strip() for name, _, value in (x.partition("=") for x in lines)}
+    cluster, process = values.get("ClusterId"), values.get("ProcId")
+    return f"{cluster}.{process}" if cluster and process else None
+
+
+def _slurm_job(environ: Mapping[str, str]) -> dict[str, str]:
+    """Slurm's: an array's job as ``12_3``, a part of a heterogeneous job as ``12+1``."""
     array, index = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     if array and index:
         return {"slurm_job_id": f"{array}_{index}"}
+    group, offset = environ.get("SLURM_HET_JOB_ID"), environ.get("SLURM_HET_JOB_OFFSET")
+    if group and offset:
+        return {"slurm_job_id": f"{group}+{offset}"}
     if slurm := environ.get("SLURM_JOB_ID"):
         return {"slurm_job_id": slurm}
     return {}

@@ -275,6 +275,16 @@ def why_not_reset(doc: Mapping[str, Any], locked_before: float | None = None) ->
     return None
 
 
+def is_locked(doc: Mapping[str, Any]) -> bool:
+    """Tell whether somebody has a document, be it a token or of another type."""
+    return javascript.number(doc.get("lock")) > 0 and javascript.number(doc.get("done")) == 0
+
+
+def closed(doc: Document, now: float, outcome: Outcome) -> Document:
+    """End the lease of a token whose state its own script has written: that stands."""
+    return _end_attempt(dict(doc), now, outcome)
+
+
 def holds(doc: Mapping[str, Any] | None, claimed: Mapping[str, Any]) -> bool:
     """Tell whether a token is still locked by a claim.
 
@@ -285,7 +295,7 @@ def holds(doc: Mapping[str, Any] | None, claimed: Mapping[str, Any]) -> bool:
         doc: The token as it is now; None if it is gone.
         claimed: The token as it was claimed.
     """
-    if doc is None or state(doc) is not State.LOCKED:
+    if doc is None or not is_locked(doc):
         return False
     return (doc.get("lease"), doc.get("lock")) == (claimed["lease"], claimed["lock"])
 

@@ -1,6 +1,7 @@
 """Which batch job a process runs in, by the environment that each scheduler sets."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,35 @@ def test_highest_level_is_recorded() -> None:
         {"slurm_job_id": "61"},
     ]
     assert jobid.batch_job(environ) == {}
+
+
+@pytest.mark.parametrize(
+    ("environ", "job"),
+    [
+        ({"LSB_JOBID": "5", "LSB_JOBINDEX": "0"}, {"lsf_job_id": "5"}),
+        ({"LSB_JOBID": "5", "LSB_JOBINDEX": "3"}, {"lsf_job_id": "5[3]"}),
+        ({"JOB_ID": "7", "SGE_TASK_ID": "undefined"}, {"sge_job_id": "7"}),
+        ({"JOB_ID": "7", "SGE_TASK_ID": "2"}, {"sge_job_id": "7.2"}),
+        ({"JOB_ID": "7"}, {}),
+        ({"FLUX_JOB_ID": "f2x", "SLURM_JOB_ID": "1"}, {"flux_job_id": "f2x"}),
+        (
+            {"SLURM_JOB_ID": "13", "SLURM_HET_JOB_ID": "12", "SLURM_HET_JOB_OFFSET": "1"},
+            {"slurm_job_id": "12+1"},
+        ),
+        ({"_CONDOR_JOB_AD": "/nowhere/job.ad", "SLURM_JOB_ID": "1"}, {"slurm_job_id": "1"}),
+    ],
+)
+def test_other_systems(environ: dict[str, str], job: dict[str, str]) -> None:
+    """LSF, Grid Engine, Flux and heterogeneous jobs of Slurm are named as their users name them."""
+    assert jobid.batch_job(environ) == job
+
+
+def test_htcondor_describes_the_job_in_a_file(tmp_path: Path) -> None:
+    """HTCondor's id is read from the file that it names."""
+    ad = tmp_path / "job.ad"
+    ad.write_text('Cmd = "x=1"\nClusterId = 31\nProcId = 4\n')
+    environ = {"_CONDOR_JOB_AD": str(ad), "SLURM_JOB_ID": "1"}
+    assert jobid.batch_job(environ) == {"condor_job_id": "31.4"}
 
 
 def test_wms_says_undefined_outside_a_job() -> None:

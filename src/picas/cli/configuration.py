@@ -1,4 +1,4 @@
-"""``picas config``: the configuration shown, and the shells' completion."""
+"""``picas config``: the configuration shown and moved, and the shells' completion."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from picas import config
+from picas import classic_config, config
 from picas.cli import common
-from picas.cli.common import json_option, pool_option
+from picas.cli.common import json_option, pool_option, yes_option
+from picas.credentials import Secret
+from picas.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -53,6 +55,31 @@ def show_config(pool_url: str | None, as_json: bool) -> None:
 def config_path() -> None:
     """Print where the configuration file is, or would be."""
     click.echo(config.config_path(os.environ))
+
+
+@config_command.command("migrate")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The classic file; by default ~/.config/picas/conf.yml.",
+)
+@yes_option
+def migrate(source: Path | None, yes: bool) -> None:
+    """Make a configuration of that of the classic client, which stays as it is.
+
+    The password is decrypted with the key.dat beside the file, and kept in the new file, which only
+    you can read.
+    """
+    source = source or classic_config.default_path(Path.home())
+    if not source.exists():
+        raise ConfigError(f"there is no {source}; --from names another file")
+    target = config.config_path(os.environ)
+    values = classic_config.settings(source)
+    if target.exists() and not yes:
+        raise ConfigError(f"{target} is there already; --yes replaces it")
+    config.save(target, {**values, "password": Secret(values["password"])})
+    click.echo(f"wrote {target}, from {source}: {values['username']} at {values['pool']}")
 
 
 @config_command.command("completion")

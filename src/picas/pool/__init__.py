@@ -1,6 +1,6 @@
 """The pool: tokens in one database, and what can be done with them."""
 
-from picas.pool.base import Candidates, Changes, Store, Written
+from picas.pool.base import Candidates, Changes, Query, Rows, Store, Written
 from picas.pool.connect import connect
 from picas.pool.exchange import Wish
 from picas.pool.pool import Pool
@@ -16,7 +16,9 @@ __all__ = [
     "PoolSettings",
     "PushState",
     "Pushed",
+    "Query",
     "Reaped",
+    "Rows",
     "Settlement",
     "Store",
     "Verdict",

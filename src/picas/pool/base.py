@@ -7,12 +7,13 @@ executable form of the docstrings below.
 
 import abc
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from picas.errors import PoolError
+from picas.errors import PoolError, Unsupported
 from picas.token import Document, State
 
 INLINE_LIMIT = 256 * 1024
@@ -100,6 +101,26 @@ class Candidates:
         return Candidates((), None if due == math.inf else due, unfit)
 
 
+Query = Mapping[str, Any]
+"""What of a view is asked for, by the names of CouchDB's parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a view.
+
+    Attributes:
+        rows: Each with ``id``, ``key``, ``value``, and ``doc`` where that was asked for; those of
+            a reduced view have no ``id``.
+        total: How many rows the view has; None for a reduced one.
+        offset: How many of them come before these; None for a reduced one.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    total: int | None = None
+    offset: int | None = None
+
+
 ReadyAt = Callable[[Document], float]
 """From when on a document may be claimed, in epoch seconds; infinite if never."""
 
@@ -147,6 +168,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def version(self) -> str:
         """Name and version of what stores the documents: ``CouchDB 3.5.0``, ``SQLite 3.40.1``."""
+
+    @abc.abstractmethod
+    def info(self) -> Mapping[str, Any]:
+        """Facts about the database: ``doc_count``, all kinds of documents counted, and others."""
 
     @abc.abstractmethod
     def read(self, ids: Sequence[str]) -> list[Document | None]:
@@ -201,6 +226,21 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
+    def rows(self, view: str, query: Query) -> Rows:
+        """The rows of a view as they are asked for, up to date.
+
+        Args:
+            view: ``design/view``, or ``_all_docs``.
+            query: Parameters as CouchDB's views have them, with Python's values: ``key``, ``keys``,
+                ``startkey``, ``endkey``, ``inclusive_end``, ``startkey_docid``, ``endkey_docid``,
+                ``limit``, ``skip``, ``descending``, ``include_docs``, ``reduce``, ``group``.
+
+        Raises:
+            ViewMissing: There is no such view.
+            Refused: A parameter cannot be.
+        """
+
+    @abc.abstractmethod
     def count(self, view: str) -> int:
         """How many documents a view holds, up to date."""
 
@@ -243,6 +283,14 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def designs(self) -> dict[str, Document]:
         """All design documents, by name (without ``_design/``)."""
+
+    def security(self) -> dict[str, Any]:
+        """Who may use the database, as CouchDB has it; raises `Unsupported` without users."""
+        raise Unsupported(f"{self.url} has no users: who may read the file may use it")
+
+    def set_security(self, security: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Replace what `security` tells."""
+        raise Unsupported(f"{self.url} has no users: who may read the file may use it")
 
     def hurry(self, seconds: float) -> None:  # noqa: B027 - most stores answer at once anyway
         """Let no verb take longer than `seconds` from now on: whoever uses it has to end."""

@@ -38,6 +38,10 @@ class Wish:
     offer: Offer | None = None
     at_once: int | None = None
 
+    def candidates(self, store: Store, limit: int) -> Candidates:
+        """What of the view may be claimed; see `picas.pool.base.Store.candidates`."""
+        return store.candidates(self.view, limit, self.ready_at)
+
     def ready_at(self, doc: Document) -> float:
         """From when on this pilot may run a token; infinite if never."""
         return (self.offer or Offer(self.holder.host)).ready_at(doc)
@@ -107,7 +111,7 @@ class Exchange:
         while not granted:
             with self._store.exclusive():
                 limit = min(wish.limit, self._most)
-                found = self._store.candidates(wish.view, limit, wish.ready_at)
+                found = wish.candidates(self._store, limit)
                 if not found.docs:
                     self.passed_over = found
                     break

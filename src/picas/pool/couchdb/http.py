@@ -8,6 +8,7 @@ the caller finds out (promise 3). A read is asked again a few times.
 import email.utils
 import functools
 import json
+import logging
 import math
 import re
 import ssl
@@ -39,10 +40,14 @@ from picas.errors import (
 )
 from picas.version import __version__
 
+_JSON_PARAMETERS = frozenset(("key", "startkey", "endkey", "start_key", "end_key"))
+
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 READ_TRIES = 4
 _DATE_AGE = 2.0
+
+log = logging.getLogger("picas.pool")
 
 _BY_STATUS: Mapping[int, type[PoolError]] = {
     401: Unauthorized,
@@ -73,13 +78,21 @@ class Session:
         username: User name, or None.
         password: Password; goes into the Authorization header only.
         ca_file: Certificates to trust instead of the system's.
+        verify: False trusts any certificate: whoever is between us and the server can read the
+            password.
 
     Raises:
         ConfigError: The CA file cannot be read.
     """
 
     def __init__(
-        self, base: str, username: str | None, password: str | None, ca_file: Path | None = None
+        self,
+        base: str,
+        username: str | None,
+        password: str | None,
+        ca_file: Path | None = None,
+        *,
+        verify: bool = True,
     ) -> None:
         self.base = base.rstrip("/")
         self.clock = Clock()
@@ -91,7 +104,7 @@ class Session:
             self._headers |= urllib3.make_headers(
                 basic_auth=f"{username}:{password or ''}".encode().decode("latin-1")
             )
-        self._manager = _manager(self.base, ca_file)
+        self._manager = _manager(self.base, ca_file, verify=verify)
         self._http: urllib3.PoolManager | urllib3.HTTPConnectionPool = self._manager
         self._prefix = self.base
         if not isinstance(self._manager, urllib3.ProxyManager):
@@ -295,9 +308,20 @@ def as_text(value: object) -> str:
     return encode(value).decode()
 
 
-def _manager(base: str, ca_file: Path | None) -> urllib3.PoolManager:
+def as_parameter(name: str, value: object) -> object:
+    """A parameter of a view as its query holds it: keys and truth values as JSON."""
+    is_json = name in _JSON_PARAMETERS or isinstance(value, bool | list | dict)
+    return as_text(value) if is_json else value
+
+
+def _manager(base: str, ca_file: Path | None, *, verify: bool) -> urllib3.PoolManager:
     settings: dict[str, Any] = {"num_pools": 2, "maxsize": 8, "block": False}
-    if base.startswith("https:"):
+    if base.startswith("https:") and not verify:
+        settings["cert_reqs"] = "CERT_NONE"
+        # Told once below, not by each connection.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        log.warning("%s: its certificate is not looked at, as was asked for", base)
+    elif base.startswith("https:"):
         try:
             settings["ssl_context"] = ssl.create_default_context(cafile=ca_file)
         except (OSError, ssl.SSLError) as error:

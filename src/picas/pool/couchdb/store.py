@@ -1,7 +1,7 @@
 """Documents in a CouchDB database."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,20 @@ from picas.errors import (
     Unauthorized,
     ViewMissing,
 )
-from picas.pool.base import Candidates, Changes, Leaf, ReadyAt, Store, Written
+from picas.pool.base import (
+    Candidates,
+    Changes,
+    Leaf,
+    Query,
+    ReadyAt,
+    Rows,
+    Store,
+    Written,
+)
 from picas.pool.couchdb import conflicts
-from picas.pool.couchdb.http import READ_SECONDS, Session, as_text, encode
+from picas.pool.couchdb.http import READ_SECONDS, Session, as_parameter, as_text, encode
 from picas.pool.couchdb.resolve import Resolver
-from picas.pool.couchdb.work import Query, Row, WorkFinder, page_of
+from picas.pool.couchdb.work import Parameters, Row, WorkFinder, page_of
 from picas.pool.settle import content_type
 from picas.token import Document, State
 from picas.views import FREE, MONITOR, split
@@ -100,6 +109,9 @@ class CouchStore(Store):
         operation = "asking for the version"
         answer = self._checked(operation, self._session.json(operation, "GET", "/"), "couchdb")
         return f"CouchDB {answer.get('version', '(unknown)')}"
+
+    def info(self) -> Mapping[str, Any]:
+        return dict(self._ask("looking at the database", "GET", "", "doc_count"))
 
     def now(self) -> float:
         return self._session.clock.now()
@@ -266,6 +278,13 @@ class CouchStore(Store):
             behind = rows[-1]
             left = None if left is None else left - len(rows)
 
+    def rows(self, view: str, query: Query) -> Rows:
+        wanted = {name: value for name, value in query.items() if value is not None}
+        body = {"keys": list(wanted.pop("keys"))} if "keys" in wanted else None
+        encoded = {name: as_parameter(name, value) for name, value in wanted.items()}
+        answer = self._view(view, encoded, body)
+        return Rows(answer["rows"], answer.get("total_rows"), answer.get("offset"))
+
     def count(self, view: str) -> int:
         name, part = split(view)
         if part == "overview_total":
@@ -287,12 +306,17 @@ class CouchStore(Store):
         answer = self._ask("reading the designs", "GET", "/_all_docs", "rows", query=query)
         return {row["id"].removeprefix("_design/"): row["doc"] for row in answer["rows"]}
 
-    def _rows(self, view: str, query: Query, *, reduce: bool = False) -> Any:
-        name, part = split(view)
-        path = f"/_design/{quote(name, safe='')}/_view/{quote(part, safe='')}"
-        query = query if reduce else {**query, "reduce": "false"}
+    def _rows(self, view: str, query: Parameters, *, reduce: bool = False) -> Any:
+        return self._view(view, query if reduce else {**query, "reduce": "false"})
+
+    def _view(self, view: str, query: Parameters, body: object = None) -> Any:
+        path = "/_all_docs"
+        if view != "_all_docs":
+            name, part = split(view)
+            path = f"/_design/{quote(name, safe='')}/_view/{quote(part, safe='')}"
+        verb, operation = "GET" if body is None else "POST", f"reading the view {view}"
         try:
-            return self._ask(f"reading the view {view}", "GET", path, "rows", query=query)
+            return self._ask(operation, verb, path, "rows", query=query, body=body, read=True)
         except PoolMissing:
             raise
         except NotFound as error:
@@ -309,6 +333,12 @@ class CouchStore(Store):
             if part != FREE
         ]
         return names or ["none ('picas views create' makes the standard ones)"]
+
+    def security(self) -> dict[str, Any]:
+        return dict(self._ask("reading who may use the database", "GET", "/_security"))
+
+    def set_security(self, security: Mapping[str, Any]) -> None:
+        self._ask("setting who may use the database", "PUT", "/_security", body=security)
 
     # --- attachments and changes ---------------------------------------------------------------
 

@@ -49,13 +49,13 @@ KNOWN_SECONDS = 600.0
 """How long it is taken for granted that a design has the view of free tokens, or not."""
 
 Row = Mapping[str, Any]
-Query = Mapping[str, object]
-AskView = Callable[[str, Query], Any]
+Parameters = Mapping[str, object]
+AskView = Callable[[str, Parameters], Any]
 """Gives the answer of a view, by its name and a query."""
 
 Read = Callable[[Sequence[str]], list[Document | None]]
 
-_BEHIND: Query = {}
+_BEHIND: Parameters = {}
 """Sorts behind every number and text."""
 
 
@@ -208,7 +208,7 @@ class _Walk:
         known_until: When it is to be looked again if it is the right view, by the monotonic clock.
     """
 
-    within: ClassVar[Query] = {}
+    within: ClassVar[Parameters] = {}
     """Where in the view the tokens are that need not wait."""
 
     def __init__(self, ask: AskView, view: str) -> None:
@@ -262,7 +262,7 @@ class _Walk:
     def _all(self, now: float) -> Iterator[Sequence[Row]]:  # noqa: ARG002
         yield from self._pages(self.within)
 
-    def _pages(self, within: Query) -> Iterator[Sequence[Row]]:
+    def _pages(self, within: Parameters) -> Iterator[Sequence[Row]]:
         query = {**within, "limit": PAGE}
         rows = page_of(self._ask, self._view, query)
         while rows:
@@ -273,7 +273,7 @@ class _Walk:
 class _FreeWalk(_Walk):
     """A way through the view of free tokens: by when they need not wait any more, then by id."""
 
-    within: ClassVar[Query] = {"startkey": "[0]", "endkey": "[0,{}]"}
+    within: ClassVar[Parameters] = {"startkey": "[0]", "endkey": "[0,{}]"}
 
     def __init__(self, ask: AskView, view: str) -> None:
         super().__init__(ask, view)
@@ -302,11 +302,11 @@ class _FreeWalk(_Walk):
         yield from self._pages(self._due(now))
         yield from self._pages(self.within)
 
-    def _due(self, now: float) -> Query:
+    def _due(self, now: float) -> Parameters:
         return _between([0, _BEHIND], [now, _BEHIND])
 
 
-def page_of(ask: AskView, view: str, query: Query, behind: Row | None = None) -> Sequence[Row]:
+def page_of(ask: AskView, view: str, query: Parameters, behind: Row | None = None) -> Sequence[Row]:
     """Rows of a view, behind a row of it if one is given."""
     if behind is None:
         rows: list[Row] = ask(view, query)["rows"]
@@ -324,5 +324,5 @@ def page_of(ask: AskView, view: str, query: Query, behind: Row | None = None) ->
         skip += len(rows)
 
 
-def _between(low: object, high: object) -> Query:
+def _between(low: object, high: object) -> Parameters:
     return {"startkey": as_text(low), "endkey": as_text(high)}

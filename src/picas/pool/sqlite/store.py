@@ -11,7 +11,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +29,9 @@ from picas.errors import (
     ViewMissing,
 )
 from picas.needs import not_before
-from picas.pool.base import Candidates, Changes, ReadyAt, Store, Written
+from picas.pool.base import Candidates, Changes, Query, ReadyAt, Rows, Store, Written
 from picas.pool.filesystem import refuse_network
-from picas.pool.sqlite import attachments
+from picas.pool.sqlite import attachments, rows
 from picas.pool.sqlite.file import FORMAT, LAYOUT, Connection, errors, layout_of
 from picas.pool.sqlite.watch import FileWatch
 from picas.token import Document, State
@@ -131,6 +131,12 @@ class SqliteStore(Store):
 
     def version(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"
+
+    def info(self) -> Mapping[str, Any]:
+        with errors(self.path):
+            (number,) = self._db.execute("SELECT count(*) FROM documents").fetchone()
+            (seq,) = self._db.execute("SELECT seq FROM counter").fetchone()
+        return {"doc_count": number, "update_seq": str(seq)}
 
     def now(self) -> float:
         return time.time()
@@ -347,6 +353,11 @@ class SqliteStore(Store):
                 return
             after = rows[-1][0]
             left = None if left is None else left - len(rows)
+
+    def rows(self, view: str, query: Query) -> Rows:
+        where = "1" if view == rows.ALL else self._sql(view)
+        with errors(self.path):
+            return rows.select(self._db, view, where, query)
 
     def count(self, view: str) -> int:
         with errors(self.path):
