@@ -1,6 +1,6 @@
 """What scripts of the classic API use of ``client.db``: plain documents, one request a call."""
 
-import tempfile
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -182,17 +182,12 @@ class Database:
     def get_attachment(
         self, id_or_doc: str | Mapping[str, Any], filename: str, default: Any = None
     ) -> Any:
-        """An attachment as a file to read from; `default` if there is none."""
+        """An attachment, in memory, as a file to read from; `default` if there is none."""
         doc_id = id_or_doc if isinstance(id_or_doc, str) else id_or_doc["_id"]
-        file = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115 - it is the answer
         try:
-            for piece in self.store.read_attachment(doc_id, filename):
-                file.write(piece)
+            return io.BytesIO(b"".join(self.store.read_attachment(doc_id, filename)))
         except TokenMissing:
-            file.close()
             return default
-        file.seek(0)
-        return file
 
     @errors_of_both()
     def put_attachment(
