@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.contract.classic import client, fill, states
 
 from picas import token
 from picas.actors import AbstractRunActor, RunActor
@@ -21,6 +20,7 @@ from picas.iterators import (
     ViewIterator,
 )
 from picas.pool import connect
+from tests.contract.classic import client, fill, states
 
 
 @pytest.fixture
@@ -37,18 +37,23 @@ class Actor(RunActor):
         self.calls: list[str] = []
 
     def prepare_env(self, *args: Any, **kwargs: Any) -> None:
+        """Note the call."""
         self.calls.append("prepare_env")
 
     def prepare_run(self, *args: Any, **kwargs: Any) -> None:
+        """Note the call."""
         self.calls.append("prepare_run")
 
     def cleanup_run(self, *args: Any, **kwargs: Any) -> None:
+        """Note the call."""
         self.calls.append("cleanup_run")
 
     def cleanup_env(self, *args: Any, **kwargs: Any) -> None:
+        """Note the call."""
         self.calls.append("cleanup_env")
 
     def process_task(self, task: Any) -> None:
+        """End as the token's input says."""
         self.calls.append(task["_id"])
         match task["input"]:
             case "fail":
@@ -162,7 +167,12 @@ def test_when_to_stop(db: CouchDB) -> None:
     Actor(db).run(max_total_time=0)
     assert states(db) == {"done": 3, "todo": 3}
     asked = []
-    Actor(db).run(stop_function=lambda word: bool(asked.append(word)) or True, word="enough")
+
+    def enough(word: str) -> bool:
+        asked.append(word)
+        return True
+
+    Actor(db).run(stop_function=enough, word="enough")
     assert asked == ["enough"]
     assert states(db) == {"done": 4, "todo": 2}
 
@@ -370,15 +380,19 @@ class StandIn:
         self.conflict: Callable[[Task], BaseException | None] = lambda _: None
 
     def copy(self) -> "StandIn":
+        """The same."""
         return self
 
     def get(self, name: str) -> Task:
+        """A copy of a document."""
         return Task(dict(self.docs[name]))
 
     def get_single_from_view(self, view: str, window_size: int = 1, **params: Any) -> Task:
+        """One that is todo; `IndexError` if there is none."""
         return self.get(random.choice([n for n, d in self.docs.items() if not d["lock"]]))
 
     def save(self, task: Task) -> Task:
+        """Write a document, or raise the conflict that the test wants."""
         if (conflict := self.conflict(task)) is not None:
             raise conflict
         task["_rev"] = str(int(self.docs[task.id]["_rev"]) + 1)

@@ -4,11 +4,11 @@ import base64
 from typing import Any
 
 import pytest
-from tests.contract.classic import client, fill
 
 from picas.clients import CouchDB, DocumentMissing
 from picas.documents import Document, Task
 from picas.errors import Conflict, PoolMissing, Refused, TokenMissing, Unsupported, ViewMissing
+from tests.contract.classic import client, fill
 
 MAP = """
 function(doc) {
