@@ -1,11 +1,13 @@
 """The client of the classic API, on every store."""
 
 import base64
+import logging
 from typing import Any
 
 import pytest
 
 from picas.clients import CouchDB, DocumentMissing
+from picas.couchdblogger import CouchDBLogger
 from picas.documents import Document, Task
 from picas.errors import Conflict, PoolMissing, Refused, TokenMissing, Unsupported, ViewMissing
 from tests.contract.classic import client, fill
@@ -288,3 +290,22 @@ def test_users(url: str, db: CouchDB) -> None:
     assert found["admins"]["names"] == ["anna"]
     assert found["members"]["names"] == ["berta"]
     assert found["members"]["roles"] == ["group"]
+
+
+def test_a_log_in_the_database(db: CouchDB, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records become documents, each with an id of its own; a failure is told, not raised."""
+    handler = CouchDBLogger("", "", client=db)
+    log = logging.getLogger("tests.of.the.log")
+    log.addHandler(handler)
+    try:
+        log.warning("one %s", "word")
+        log.warning("two")
+        db.db.save = None  # type: ignore[method-assign, assignment]
+        log.warning("three")
+    finally:
+        log.removeHandler(handler)
+    rows = db.db.view("_all_docs", startkey="log_", endkey="log_\uffff", include_docs=True)
+    docs = [row.doc for row in rows if row.doc is not None]
+    assert sorted(doc["msg"] for doc in docs) == ["one word", "two"]
+    assert {doc["type"] for doc in docs} == {"log"}
+    assert "was not written" in capsys.readouterr().err
