@@ -9,6 +9,7 @@ from tests.components import skipped_component, skipped_components
 from tests.couchdb.double import DoubleCouch
 from tests.couchdb.exchange import Exchange
 from tests.couchdb.server import ENVIRONMENT, INSTALLED, CouchServer, real_server
+from tests.slurm.cluster import Slurm, missing
 
 NO_COUCHDB = f"not installed in {INSTALLED}, and ${ENVIRONMENT} is not set"
 _used: list[CouchServer] = []
@@ -37,6 +38,16 @@ def database(couchdb: CouchServer) -> Iterator[str]:
     name = couchdb.new_database()
     yield couchdb.database_url(name)
     couchdb.delete_database(name)
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A real Slurm of three nodes; skipped by name where it is not installed."""
+    if why := missing():
+        skipped_component("Slurm", why)
+        pytest.skip(f"Slurm: {why}")
+    with Slurm() as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.couchdb)])

@@ -1,0 +1,1 @@
+../../fractals/fractals.c

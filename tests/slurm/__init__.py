@@ -1,0 +1,1 @@
+"""A private Slurm for tests: real daemons on loopback."""
