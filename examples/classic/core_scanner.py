@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import picasconfig
+
 from picas.clients import CouchDB
 
 JOB_SCRIPT = "slurm-example.sh"
@@ -35,9 +36,12 @@ def arguments():
 
 
 def is_waiting(name):
-    """Whether jobs of that name wait in Slurm's queue."""
+    """Whether jobs of that name wait in Slurm's queue; without an answer nothing is submitted."""
     command = ["squeue", "--noheader", "--me", "--states=PENDING", f"--name={name}"]
-    return bool(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.strip())
+    answer = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if answer.returncode != 0:
+        sys.exit("core_scanner.py: squeue does not tell what is in the queue: nothing is submitted")
+    return bool(answer.stdout.strip())
 
 
 def submit(cores, design_doc, view):

@@ -10,6 +10,7 @@ Each design holds the views todo, locked, done, error and overview_total.
 import argparse
 
 import picasconfig
+
 from picas.clients import CouchDB
 
 AUTOPILOT_CORES = {"SingleCore": 1, "MultiCore": 4}
@@ -41,25 +42,13 @@ def create_views(db, design_doc, cores=None):
         design_doc: The part before the slash in ``Monitor/todo``.
         cores: Only tokens that say they need so many cores; None for all.
     """
-    if hasattr(db, "pool"):
-        from picas.conditions import parse
-        from picas.views import Design
-
-        # A condition instead of JavaScript: it works in both kinds of pool.
-        db.pool.add_design(Design(design_doc, parse(f"cores = {cores}") if cores else None))
-    else:
-        create_javascript_views(db, design_doc, cores)
-    print(f"views of {design_doc}: {', '.join(STATES)}, overview_total")
-
-
-def create_javascript_views(db, design_doc, cores=None):
-    """The same on CouchDB for a client that has no conditions (classic PiCaS)."""
     also = f" && doc.cores == {cores}" if cores else ""
     counted = ""
     for view, condition in STATES.items():
         db.add_view(view, map_function(condition + also, "doc._id, doc._id"), design_doc=design_doc)
         counted += branch(condition + also, f'"{view}", 1')
     db.add_view("overview_total", of_tokens(counted), reduce_fun="_sum", design_doc=design_doc)
+    print(f"views of {design_doc}: {', '.join(STATES)}, overview_total")
 
 
 def map_function(condition, row):

@@ -7,6 +7,7 @@ usage: python deleteTokens.py Monitor/error
 import argparse
 
 import picasconfig
+
 from picas.clients import CouchDB
 
 

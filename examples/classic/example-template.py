@@ -12,6 +12,7 @@ A run goes like this:
 """
 
 import picasconfig
+
 from picas.actors import RunActor
 from picas.clients import CouchDB
 from picas.executers import execute

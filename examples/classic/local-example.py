@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 
 import picasconfig
+
 from picas.actors import RunActor
 from picas.clients import CouchDB
 from picas.executers import execute

@@ -15,11 +15,7 @@ You may write the four values here instead, as in classic PiCaS:
 Then keep the file to yourself: ``chmod 600 picasconfig.py``.
 """
 
-from pathlib import Path
-
 from picas.config import CouchLocation, load
-
-CLASSIC_FILE = Path("~/.config/picas/conf.yml").expanduser()
 
 _settings = load()
 
@@ -28,15 +24,6 @@ if isinstance(_settings.pool, CouchLocation):
     PICAS_DATABASE = _settings.pool.database
     PICAS_USERNAME = _settings.username
     PICAS_PASSWORD = _settings.password.reveal() if _settings.password else ""
-elif _settings.sources["pool"] == "default" and CLASSIC_FILE.exists():
-    from picas.crypto import decrypt_password
-    from picas.picas_config import PicasConfig
-
-    _classic = PicasConfig(load=True).config
-    PICAS_HOST_URL = _classic["host_url"]
-    PICAS_DATABASE = _classic["database"]
-    PICAS_USERNAME = _classic["username"]
-    PICAS_PASSWORD = decrypt_password(_classic["encrypted_password"]).decode()
 else:
     PICAS_HOST_URL = _settings.pool.url
     PICAS_DATABASE = "picas"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import picasconfig
 from create_tokens import create_tokens
+
 from picas.clients import CouchDB
 
 FOLDER = Path(__file__).parent

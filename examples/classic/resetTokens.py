@@ -11,6 +11,7 @@ import sys
 import time
 
 import picasconfig
+
 from picas.clients import CouchDB
 
 HOUR = 3600

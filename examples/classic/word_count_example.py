@@ -8,6 +8,7 @@ usage: python pushTokens.py wordCountExample.txt
 from pathlib import Path
 
 import picasconfig
+
 from picas.actors import RunActor
 from picas.clients import CouchDB
 from picas.modifiers import BasicTokenModifier

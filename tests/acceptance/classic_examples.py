@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from tests.acceptance.cli import clean_environment, home_of
 
 from picas.pool import connect
+from picas.token import State
 
 FOLDER = Path(__file__).parents[2] / "examples" / "classic"
 
@@ -77,15 +78,15 @@ class Examples:
     def tokens(self) -> dict[str, dict[str, Any]]:
         """The tokens in the pool, by id."""
         with connect(self.url) as pool:
-            ids = [row["_id"] for row in pool.export(attachments=False)]
-            return {doc["_id"]: doc for doc in pool.read(ids)}
+            views = (f"Monitor/{state.value}" for state in State)
+            return {doc["_id"]: doc for view in views for doc in pool.find(view)}
 
     def attachment(self, token_id: str, name: str) -> str:
         """The text of an attachment."""
         with connect(self.url) as pool:
             return b"".join(pool.attachment(token_id, name)).decode()
 
-    def state_of(self, view: str) -> list[str]:
+    def found(self, view: str) -> list[str]:
         """The ids of the tokens in a view."""
         with connect(self.url) as pool:
             return sorted(doc["_id"] for doc in pool.find(view))

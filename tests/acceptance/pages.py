@@ -138,13 +138,16 @@ def run_page(text: str, folder: Path, variables: Mapping[str, str] | None = None
     assert len(answers) == 2 * len(commands), f"the page ended early:\n{rest}"
 
 
-def run_couchdb_page(text: str, folder: Path, server: CouchServer) -> None:
+def run_couchdb_page(
+    text: str, folder: Path, server: CouchServer, variables: Mapping[str, str] | None = None
+) -> None:
     """Run a page that names `SERVER`: on this server, and in a database that is removed then.
 
     Args:
         text: The page.
         folder: An empty folder to run it in.
         server: The CouchDB to use.
+        variables: Environment beside the usual one.
 
     Raises:
         AssertionError: As `run_page`.
@@ -154,7 +157,8 @@ def run_couchdb_page(text: str, folder: Path, server: CouchServer) -> None:
     database = f"{DATABASE}-{secrets.token_hex(4)}"
     try:
         address = f"{parts.scheme}://{parts.hostname}:{parts.port}"
-        run_page(text.replace(SERVER, address).replace(DATABASE, database), folder, user)
+        page = text.replace(SERVER, address).replace(DATABASE, database)
+        run_page(page, folder, user | dict(variables or {}))
     finally:
         server.delete_database(database)
 

@@ -45,10 +45,14 @@ def test_commands_of_a_page_do_what_it_says(
     if "\n$ make\n" in text and not (shutil.which("cc") and shutil.which("make")):
         skipped_component("C compiler", "there is no cc or no make: the fractals are not built")
         pytest.skip("C compiler: there is no cc or no make")
+    variables: dict[str, str] = {}
+    if "\n$ sbatch" in text:
+        variables |= request.getfixturevalue("slurm").environment
     if SERVER in text:
-        run_couchdb_page(text, tmp_path / "page", request.getfixturevalue("couchdb"))
+        server = request.getfixturevalue("couchdb")
+        run_couchdb_page(text, tmp_path / "page", server, variables)
     else:
-        run_page(text, tmp_path / "page")
+        run_page(text, tmp_path / "page", variables)
 
 
 @pytest.mark.parametrize(

@@ -104,14 +104,14 @@ class Slurm:
         self._start("slurmctld", [_program("slurmctld"), "-D", "-i"])
         for node in self.nodes:
             self._start_node(node)
-        self._wait("the nodes are not ready", self._is_ready, START_SECONDS)
+        self.until("nodes that are ready", self._is_ready, START_SECONDS)
 
     def stop(self) -> None:
         """End its jobs and daemons, and remove its files."""
         if "slurmctld" in self._daemons:
             with contextlib.suppress(RuntimeError, subprocess.SubprocessError):
                 self.run("scancel", "--user", getpass.getuser())
-                self._wait("jobs are left", lambda: not self.queue(), STOP_SECONDS)
+                self.until("empty queue", lambda: not self.queue(), STOP_SECONDS)
         # The controller first: else it waits for nodes that are gone.
         for name in ("slurmctld", *self.nodes, "munged"):
             if daemon := self._daemons.pop(name, None):
@@ -186,7 +186,7 @@ class Slurm:
         Raises:
             RuntimeError: There are jobs after all that time.
         """
-        self._wait("jobs are left", lambda: not self.queue(), seconds)
+        self.until("empty queue", lambda: not self.queue(), seconds)
 
     def kill_node(self, node: str) -> None:
         """Let a node lose its power: its daemon and all that runs there is killed.
@@ -208,7 +208,7 @@ class Slurm:
         """Let a killed node come back, and wait until it is ready."""
         self._start_node(node)
         self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
-        self._wait(f"node {node} is not ready", self._is_ready, START_SECONDS)
+        self.until(f"node {node} that is ready", self._is_ready, START_SECONDS)
 
     def _start_node(self, node: str) -> None:
         self._start(node, [_program("slurmd"), "-D", "-N", node])
@@ -243,17 +243,27 @@ class Slurm:
             f"--seed-file={folder}/seed",
         ]
         self._start("munged", [*switch, _program("munged"), "--foreground", *options])
-        self._wait("munge has no socket", (folder / "socket").exists, STOP_SECONDS)
+        self.until("socket of munge", (folder / "socket").exists, STOP_SECONDS)
 
     def _is_ready(self) -> bool:
         told = self.run("sinfo", "--noheader", "--Node", "--format=%T", check=False).split()
         return len(told) == len(self.nodes) and set(told) <= {"idle", "mixed", "allocated"}
 
-    def _wait(self, trouble: str, ready: Callable[[], bool], seconds: float) -> None:
+    def until(self, wanted: str, ready: Callable[[], bool], seconds: float = JOB_SECONDS) -> None:
+        """Wait for something.
+
+        Args:
+            wanted: What it is, in words.
+            ready: Whether it is so; asked several times a second.
+            seconds: At most.
+
+        Raises:
+            RuntimeError: It is not so after all that time; the text has the ends of the logs.
+        """
         end = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > end:
-                raise RuntimeError(f"Slurm: {trouble} after {seconds:.0f} s\n{self._told()}")
+                raise RuntimeError(f"Slurm: no {wanted} after {seconds:.0f} s\n{self._told()}")
             time.sleep(0.1)
 
     def _told(self) -> str:
