@@ -158,7 +158,8 @@ class AbstractRunActor:
                 self.db.holding.end(reason)
             self._clean_up()
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # else another library's, not Python's
+                    signal.signal(number, handler)
 
     def _run(self, task: Any, timeout: float | None, max_scrub: int = 0) -> None:
         """Run one token and record how it ended."""
@@ -229,7 +230,7 @@ class AbstractRunActor:
         """Write the token as it is now; where it failed and has tries left, back to todo."""
         code = task.value.get("exit_code")
         code = code if isinstance(code, int) else None
-        if code and token.scrub_count(task.value) < max_scrub and task["lock"] != 0:
+        if code and token.scrub_count(task.value) < max_scrub and task.get("lock"):
             log.info("Scrubbing token %s", task["_id"])
             task.scrub()
             task["exit_code"] = ""

@@ -196,8 +196,9 @@ class CouchDB:
             view_params: As for `view`.
         """
         name = f"{view_params.get('design_doc', DEFAULT_DESIGN)}/{view}"
+        query = {"limit": view_params.pop("window_size", 1), **view_params}
         try:
-            rows = self.view(view, **{"limit": 1, **view_params}).rows
+            rows = self.view(view, **query).rows
         except missing() as error:
             if strict:
                 raise

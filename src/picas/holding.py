@@ -109,13 +109,21 @@ class Holding:
             if not (last and self._others_end()):
                 return None
 
-    def changed(self, since: str | None, timeout: float) -> str:
-        """Wait until a token becomes todo; returns the point to wait from next."""
+    def changed(self, since: str | None, timeout: float) -> str | None:
+        """Wait until a token becomes todo.
+
+        Args:
+            since: The point to wait from; None answers at once with the present one.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The point to wait from next.
+        """
         try:
             return self._pool.changes(since, timeout=timeout, todo=True).seq
         except (PoolUnreachable, ServerError):
             time.sleep(min(timeout, 1.0))
-            return since or ""
+            return since
 
     def _wish(self, view: str, query: Query) -> Wish:
         design, part = views.split(view)

@@ -11,7 +11,7 @@ from picas import token
 from picas.backoff import delays
 from picas.clients import CouchDB
 from picas.documents import Task
-from picas.interop import conflicts, missing
+from picas.interop import conflicts, errors_of_both, missing
 from picas.picaslogger import picaslogger
 from picas.views import DEFAULT_DESIGN
 
@@ -194,7 +194,8 @@ def _claim(database: Any, view: str, params: dict[str, Any], *, last: bool) -> T
         return _claim_by_hand(database, view, params)
     query = {name: value for name, value in params.items() if name != "design_doc"}
     design = params.get("design_doc", DEFAULT_DESIGN)
-    claimed = database.holding.claim(f"{design}/{view}", query, last=last)
+    with errors_of_both():
+        claimed = database.holding.claim(f"{design}/{view}", query, last=last)
     if claimed is None:
         raise IndexError(f"the view {design}/{view} is empty")
     return Task(claimed)
