@@ -17,6 +17,14 @@ def default_path(home: Path) -> Path:
     return home / ".config" / "picas" / "conf.yml"
 
 
+def is_there(home: Path) -> bool:
+    """Tell whether there is one that this user can see."""
+    try:
+        return default_path(home).exists()
+    except OSError:
+        return False
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read the file; see `check` for what it has to hold.
 

@@ -232,9 +232,9 @@ def _read_any(
     path: Path, environ: Mapping[str, str], home: Path, warnings: list[str]
 ) -> tuple[Mapping[str, str], Path]:
     """The configuration file, else that of the classic client; and where it is."""
-    classic = classic_config.default_path(home)
-    if environ.get("PICAS_CONFIG") or path.exists() or not classic.exists():
+    if environ.get("PICAS_CONFIG") or not classic_config.is_there(home) or path.exists():
         return _read(path), path
+    classic = classic_config.default_path(home)
     try:
         return classic_config.settings(classic), classic
     except ConfigError as error:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,7 +52,9 @@ def test_all_is_well_with_an_embedded_pool(picas: Picas) -> None:
     ]
     assert found["disk"][1].endswith(")")
     assert "local file system" in found["disk"][1]
-    assert found["scheduler"][1] == "none here: pilots run on this machine"
+    slurm = shutil.which("sbatch") is not None
+    here = "Slurm (sbatch)" if slurm else "none here: pilots run on this machine"
+    assert found["scheduler"][1] == here
     assert "picas-logs can be written" in found["logs"][1]
     assert picas("doctor").stdout.splitlines()[-1] == "all is well"
 

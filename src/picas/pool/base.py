@@ -204,14 +204,6 @@ class Store(abc.ABC):
             ViewMissing: There is no such view.
         """
 
-    def exclusive(self) -> AbstractContextManager[object]:
-        """A span in which nobody else writes, where the store has such a thing; else nothing.
-
-        Claims read and write inside it. They are right without it (`write` checks revisions); with
-        it they meet no conflicts.
-        """
-        return nullcontext()
-
     @abc.abstractmethod
     def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
         """The documents of a view in the order of their ids, in flat memory.

@@ -109,19 +109,15 @@ class Exchange:
         granted = self.doubts.resolve()
         waits = delays(0.01, 1.0)
         while not granted:
-            with self._store.exclusive():
-                limit = min(wish.limit, self._most)
-                found = wish.candidates(self._store, limit)
-                if not found.docs:
-                    self.passed_over = found
-                    break
-                now = self._store.now()
-                claims = [
-                    token.claim(doc, now, wish.holder, lease)
-                    for doc, lease in wish.leases(found.docs)
-                ]
-                answers = self._write(settling, claims)
-            granted = self._granted(claims, answers)
+            found = wish.candidates(self._store, min(wish.limit, self._most))
+            if not found.docs:
+                self.passed_over = found
+                break
+            now = self._store.now()
+            claims = [
+                token.claim(doc, now, wish.holder, lease) for doc, lease in wish.leases(found.docs)
+            ]
+            granted = self._granted(claims, self._write(settling, claims))
             if not granted:
                 time.sleep(next(waits))
         return granted

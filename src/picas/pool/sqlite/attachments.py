@@ -58,43 +58,64 @@ def having(db: sqlite3.Connection, doc_ids: Sequence[str]) -> set[str]:
     return {doc_id for (doc_id,) in db.execute(query, doc_ids)}
 
 
-def plan(db: sqlite3.Connection, doc_id: str, body: Document, generation: int, had: bool) -> Batch:
-    """What brings the stored attachments in line with a document's, which become stubs in it.
+@dataclass(slots=True)
+class Plan:
+    """What is to become of a document's attachments.
+
+    Attributes:
+        id: The document's id.
+        kept: Names of those that stay as they are.
+        added: What comes, piece by piece.
+    """
+
+    id: str
+    kept: set[str] = field(default_factory=set)
+    added: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+
+    def against(self, db: sqlite3.Connection | None) -> Batch:
+        """The changes that bring what there is in line with the plan.
+
+        Args:
+            db: The database; None if the document has no attachments in it.
+
+        Raises:
+            TokenMissing: One that is to stay is not there.
+        """
+        query = "SELECT DISTINCT name FROM attachments WHERE doc = ?"
+        there = {name for (name,) in db.execute(query, (self.id,))} if db is not None else set()
+        for name in sorted(self.kept - there):
+            raise TokenMissing(f"{self.id!r} has no attachment {name!r} to keep")
+        return Batch([(self.id, name) for name in there - self.kept], self.added)
+
+
+def plan(doc_id: str, body: Document, generation: int) -> Plan:
+    """What is to become of a document's attachments, which become stubs in it.
 
     Args:
-        db: The database.
         doc_id: The document's id.
         body: The document.
         generation: Of its revision.
-        had: Whether it had attachments before this write.
 
     Raises:
-        TokenMissing: A stub names an attachment that is not there.
         Refused: An entry is neither a stub nor base64 text.
     """
-    wanted = body.pop("_attachments", None) or {}
-    query = "SELECT DISTINCT name FROM attachments WHERE doc = ?"
-    there: set[str] = set()
-    if had or any("data" not in entry for entry in wanted.values()):
-        there = {name for (name,) in db.execute(query, (doc_id,))}
-    batch = Batch([(doc_id, n) for n in there if n not in wanted or "data" in wanted[n]])
+    made = Plan(doc_id)
     stubs: dict[str, Any] = {}
-    for name, entry in wanted.items():
-        if "data" in entry:
-            data = _decoded(doc_id, name, entry["data"])
-            # An empty attachment is one empty piece: that it exists is told by its rows.
-            for number, start in enumerate(range(0, len(data) or 1, PIECE)):
-                batch.added.append((doc_id, name, number, data[start : start + PIECE]))
-            kind = entry.get("content_type") or content_type(name)
-            digest = hashlib.md5(data, usedforsecurity=False).digest()
-            stubs[name] = _stub(kind, generation, digest, len(data))
-        elif name in there:
+    for name, entry in (body.pop("_attachments") or {}).items():
+        if "data" not in entry:
+            made.kept.add(name)
             stubs[name] = entry
-        else:
-            raise TokenMissing(f"{doc_id!r} has no attachment {name!r} to keep")
+            continue
+        data = _decoded(doc_id, name, entry["data"])
+        # An empty attachment is one empty piece: that it exists is told by its rows.
+        for number, start in enumerate(range(0, len(data) or 1, PIECE)):
+            made.added.append((doc_id, name, number, data[start : start + PIECE]))
+        kind = entry.get("content_type") or content_type(name)
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        stubs[name] = _stub(kind, generation, digest, len(data))
     if stubs:
         body["_attachments"] = stubs
-    return batch
+    return made
 
 
 def write(

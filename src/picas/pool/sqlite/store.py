@@ -70,6 +70,35 @@ class _Batch:
         db.executemany(_PUT, self.rows)
 
 
+@dataclass(slots=True)
+class _New:
+    """A document on its way into a row.
+
+    Attributes:
+        id: Its id.
+        old_rev: The revision that it follows; None if it is to be made.
+        rev: Its own revision.
+        deleted: It is to be deleted.
+        body: The document without id and revision.
+        text: The same as JSON.
+        state: Of `picas.token.state`.
+        waits: Until when it is left alone.
+        files: What becomes of its attachments; None without any.
+        error: Why it cannot be written.
+    """
+
+    id: str
+    old_rev: str | None
+    rev: str = ""
+    deleted: bool = False
+    body: Document = field(default_factory=dict)
+    text: str = ""
+    state: str | None = None
+    waits: float = 0.0
+    files: attachments.Plan | None = None
+    error: PoolError | None = None
+
+
 class SqliteStore(Store):
     """Documents in an SQLite file."""
 
@@ -88,8 +117,10 @@ class SqliteStore(Store):
         self._local = threading.local()
         self._closings = 0
         self._designs: dict[str, tuple[str, Design]] = {}
-        # Up to where in each view tokens are not for this pilot: not looked at by every claim.
-        self._unfit: dict[str, str] = {}
+        # Behind which id to look in each view: tokens before it are not for this pilot, or likely
+        # to be claimed by another one in this moment.
+        self._behind: dict[str, str] = {}
+        self._leap = False  # a write met another revision: others are at work in the same place
 
     # --- the file ------------------------------------------------------------------------------
 
@@ -192,9 +223,6 @@ class SqliteStore(Store):
                     db.execute("ROLLBACK")
                 raise
 
-    def exclusive(self) -> Any:
-        return self._transaction(self._db)
-
     # --- documents -----------------------------------------------------------------------------
 
     def read(self, ids: Sequence[str]) -> list[Document | None]:
@@ -212,6 +240,7 @@ class SqliteStore(Store):
 
     def write(self, docs: Sequence[Document]) -> list[Written]:
         db = self._db
+        prepared = [self._prepare(doc) for doc in docs]  # others may write meanwhile
         written: list[Written] = []
         batch = _Batch()
         with self._transaction(db):
@@ -219,18 +248,17 @@ class SqliteStore(Store):
                 "UPDATE counter SET seq = seq + ? RETURNING seq", (len(docs),)
             ).fetchone()
             there = self._standing(db, docs)
-            for number, doc in enumerate(docs, seq - len(docs) + 1):
-                doc_id, rev = doc["_id"], doc.get("_rev")
-                standing, has_attachments = there.get(doc_id, (None, False))
-                if standing != rev:
-                    why = Conflict(f"{doc_id!r} was changed or made by someone else in {self.url}")
-                    written.append(Written(doc_id, None, why))
+            for number, new in enumerate(prepared, seq - len(docs) + 1):
+                standing, has_attachments = there.get(new.id, (None, False))
+                if standing != new.old_rev:
+                    self._leap = True
+                    why = Conflict(f"{new.id!r} was changed or made by someone else in {self.url}")
+                    written.append(Written(new.id, None, why))
                     continue
-                answer = self._write(db, doc, number, batch, has_attachments=has_attachments)
-                if answer.rev is not None:
-                    gone = bool(doc.get("_deleted"))
-                    there[doc_id] = None if gone else answer.rev, "_attachments" in doc
-                written.append(answer)
+                error = new.error or self._write(db, new, number, batch, has_attachments)
+                if error is None:
+                    there[new.id] = None if new.deleted else new.rev, new.files is not None
+                written.append(Written(new.id, None if error else new.rev, error))
             batch.write(db)
         return written
 
@@ -247,45 +275,52 @@ class SqliteStore(Store):
             found.update((doc_id, (rev, doc_id in having)) for doc_id, rev in rows)
         return found
 
-    def _write(
-        self,
-        db: sqlite3.Connection,
-        doc: Document,
-        seq: int,
-        batch: _Batch,
-        *,
-        has_attachments: bool,
-    ) -> Written:
-        """Delete a document, or add it to what is to be written."""
-        doc_id, rev = doc["_id"], doc.get("_rev")
-        generation = int(rev.split("-", 1)[0]) if rev else 0
-        new_rev = f"{generation + 1}-{_random.getrandbits(64):016x}"
-        if doc.get("_deleted"):
-            db.execute("DELETE FROM documents WHERE id = ?", (doc_id,))
-            attachments.drop(db, doc_id)
-            if doc_id.startswith("_design/"):
-                db.execute(f"DROP INDEX IF EXISTS {_index_name(doc_id)}")
-            return Written(doc_id, new_rev)
-        body = dict(doc)
+    def _prepare(self, doc: Document) -> _New:
+        """Make ready what can be without looking at what there is."""
+        new = _New(doc["_id"], doc.get("_rev"))
+        generation = int(new.old_rev.split("-", 1)[0]) + 1 if new.old_rev else 1
+        new.rev = f"{generation}-{_random.getrandbits(64):016x}"
+        new.deleted = bool(doc.get("_deleted"))
+        if new.deleted:
+            return new
+        body = new.body = dict(doc)
         del body["_id"]
         body.pop("_rev", None)
-        if doc_id.startswith("_design/"):
-            self._index_design(db, doc_id, body)
-        files = None
-        if has_attachments or "_attachments" in body:
+        if "_attachments" in body:
             try:
-                files = attachments.plan(db, doc_id, body, generation + 1, has_attachments)
+                new.files = attachments.plan(new.id, body, generation)
             except PoolError as error:
-                return Written(doc_id, None, error)
-        text = _encode(body)
+                new.error = error
+                return new
+        text = new.text = _encode(body)
         if len(text) > MAX_DOCUMENT_BYTES // 4 and len(text.encode()) > MAX_DOCUMENT_BYTES:
-            return Written(doc_id, None, self._too_large(doc_id, len(text.encode())))
+            new.error = self._too_large(new.id, len(text.encode()))
         state = token.state(body)
-        waits = not_before(body) if "not_before" in body else 0.0
-        batch.rows.append((doc_id, seq, new_rev, state.value if state else None, waits, text))
-        if files is not None:
-            batch.files.add(files)
-        return Written(doc_id, new_rev)
+        new.state = state.value if state else None
+        new.waits = not_before(body) if "not_before" in body else 0.0
+        return new
+
+    def _write(
+        self, db: sqlite3.Connection, new: _New, seq: int, batch: _Batch, has_attachments: bool
+    ) -> PoolError | None:
+        """Delete a document, or add it to what is to be written."""
+        is_design = new.id.startswith("_design/")
+        if new.deleted:
+            db.execute("DELETE FROM documents WHERE id = ?", (new.id,))
+            attachments.drop(db, new.id)
+            if is_design:
+                db.execute(f"DROP INDEX IF EXISTS {_index_name(new.id)}")
+            return None
+        if is_design:
+            self._index_design(db, new.id, new.body)
+        if has_attachments or new.files is not None:
+            plan = new.files or attachments.Plan(new.id)
+            try:
+                batch.files.add(plan.against(db if has_attachments or plan.kept else None))
+            except TokenMissing as error:
+                return error
+        batch.rows.append((new.id, seq, new.rev, new.state, new.waits, new.text))
+        return None
 
     def _too_large(self, doc_id: str, size: int) -> TooLarge:
         return TooLarge(
@@ -306,19 +341,29 @@ class SqliteStore(Store):
     def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
         where, now = f"state = 'todo' AND {self._sql(view)}", self.now()
         with errors(self.path):
-            if behind := self._unfit.get(view):
+            if self._leap:
+                self._leap, self._behind[view] = False, self._anywhere()
+            if behind := self._behind.get(view):
                 docs, _ = self._ready(where, now, behind, limit, ready_at)
                 if docs:
                     return Candidates(docs)
             docs, passed_over = self._ready(where, now, "", limit, ready_at)
             if docs:
-                self._unfit[view] = passed_over[-1][0] if passed_over else ""
+                self._behind[view] = passed_over[-1][0] if passed_over else ""
                 return Candidates(docs)
             (due,) = self._db.execute(
                 f"SELECT min(not_before) FROM documents WHERE {where} AND not_before > ?", (now,)
             ).fetchone()
         moments = [at for _, at in passed_over]
         return Candidates.later(moments if due is None else [*moments, due])
+
+    def _anywhere(self) -> str:
+        """The id of any document."""
+        (last,) = self._db.execute("SELECT max(rowid) FROM documents").fetchone()
+        row = self._db.execute(
+            "SELECT id FROM documents WHERE rowid >= ? LIMIT 1", (_random.randint(1, last or 1),)
+        ).fetchone()
+        return str(row[0]) if row else ""
 
     def _ready(
         self, where: str, now: float, behind: str, limit: int, ready_at: ReadyAt
