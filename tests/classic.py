@@ -1,9 +1,10 @@
-"""The classic PiCaS client, as a peer: installed into an environment of its own."""
+"""The classic PiCaS client, as a peer, in an environment of its own; and scripts of its API."""
 
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 ENVIRONMENT = Path(__file__).parents[1] / ".venv-classic"
 PACKAGES = ("picas==1.1.2", "couchdb==1.2", "setuptools<81")
@@ -25,3 +26,17 @@ def classic_python() -> str | None:
             return None
         ready.touch()
     return str(python)
+
+
+def address(url: str) -> list[str]:
+    """A pool's URL as classic scripts have it: server, database, user name and password."""
+    if url.startswith("sqlite:"):
+        return [url, "", "", ""]
+    parts = urlsplit(url)
+    server = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+    return [
+        server,
+        unquote(parts.path.strip("/")),
+        parts.username or "",
+        unquote(parts.password or ""),
+    ]

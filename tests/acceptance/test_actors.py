@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.acceptance.cli import clean_environment
 from tests.acceptance.work import Work, until
+from tests.classic import address
 from tests.couchdb.server import InstalledCouch, installed
 
 from picas import token
@@ -60,13 +60,8 @@ def script(
     """A script of the classic API at work on a pool; killed at the end if it is still there."""
     file = work.folder / "script.py"
     file.write_text(SCRIPT)
-    where = [work.url, "", "", ""]
-    if not work.url.startswith("sqlite:"):
-        parts = urlsplit(work.url)
-        where = [f"{parts.scheme}://{parts.hostname}:{parts.port}", parts.path.strip("/")]
-        where += [parts.username or "", unquote(parts.password or "")]
     with subprocess.Popen(
-        [sys.executable, str(file), *where, made, run],
+        [sys.executable, str(file), *address(work.url), made, run],
         cwd=work.folder,
         env=clean_environment(work.folder.with_name("home"), env),
         stdout=subprocess.PIPE,

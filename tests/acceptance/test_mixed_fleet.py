@@ -4,12 +4,11 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.acceptance.cli import clean_environment
 from tests.acceptance.test_many_pilots import finish, start_pilots
-from tests.classic import classic_python
+from tests.classic import address, classic_python
 from tests.components import skipped_component
 
 from picas import token
@@ -47,12 +46,9 @@ def start_actors(
 ) -> list[subprocess.Popen[bytes]]:
     """Start scripts of the classic API, by one client or the other."""
     (folder / "actor.py").write_text(ACTOR)
-    parts = urlsplit(url)
-    where = [f"{parts.scheme}://{parts.hostname}:{parts.port}", parts.path.strip("/")]
-    where += [parts.username or "", unquote(parts.password or "")]
     return [
         subprocess.Popen(
-            [python, "actor.py", who, *where],
+            [python, "actor.py", who, *address(url)],
             cwd=folder,
             env=clean_environment(folder.with_name("home")),
             stdout=subprocess.DEVNULL,

@@ -1,24 +1,16 @@
 """The classic client on any store, for the tests of the classic API."""
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from picas.clients import CouchDB
 from picas.documents import Task
+from tests.classic import address
 
 
 def client(url: str, kind: type[CouchDB] = CouchDB, **options: Any) -> CouchDB:
     """A client of the pool at a URL, as a script would make it."""
-    if url.startswith("sqlite:"):
-        return kind(url, **options)
-    parts = urlsplit(url)
-    return kind(
-        f"{parts.scheme}://{parts.hostname}:{parts.port}",
-        unquote(parts.path.strip("/")),
-        parts.username,
-        unquote(parts.password or ""),
-        **options,
-    )
+    server, database, username, password = address(url)
+    return kind(server, database, username or None, password, **options)
 
 
 def fill(db: CouchDB, *names: str, **fields: Any) -> None:

@@ -2,10 +2,9 @@
 
 import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from tests.classic import classic_python
+from tests.classic import address, classic_python
 from tests.components import skipped_component
 
 from picas import token
@@ -56,11 +55,12 @@ def classic(url: str, action: str, folder: Path) -> None:
         pytest.skip("classic PiCaS client: its packages could not be installed")
     script = folder / "classic_actor.py"
     script.write_text(ACTOR)
-    parts = urlsplit(url)
-    server = f"{parts.scheme}://{parts.hostname}:{parts.port}"
-    arguments = [server, parts.path.strip("/"), parts.username or "", parts.password or "", action]
     done = subprocess.run(
-        [python, str(script), *arguments], capture_output=True, text=True, timeout=120, cwd=folder
+        [python, str(script), *address(url), action],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
 

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
-from tests.classic import classic_python
+from tests.classic import address, classic_python
 from tests.components import skipped_component
 from tests.couchdb.server import CouchServer
 
@@ -58,12 +57,9 @@ def scenarios() -> list[str]:
 def ran(python: str, name: str, server: CouchServer) -> dict[str, Any]:
     """What a scenario says, run by one of the two, on a database of its own."""
     database = server.new_database()
-    parts = urlsplit(server.database_url(database))
-    where = [f"{parts.scheme}://{parts.hostname}:{parts.port}", database]
-    where += [parts.username or "", unquote(parts.password or "")]
     try:
         done = subprocess.run(
-            [python, str(SCENARIOS), name, *where],
+            [python, str(SCENARIOS), name, *address(server.database_url(database))],
             capture_output=True,
             text=True,
             timeout=120,

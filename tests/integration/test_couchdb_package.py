@@ -2,11 +2,10 @@
 
 import subprocess
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import urllib3
-from tests.classic import classic_python
+from tests.classic import address, classic_python
 from tests.components import skipped_component
 
 import picas
@@ -91,16 +90,11 @@ def test_errors_views_and_own_objects(database: str, tmp_path: Path) -> None:
         pass
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    parts = urlsplit(database)
-    server = f"{parts.scheme}://{parts.hostname}:{parts.port}"
     source = Path(picas.__file__).parents[1]
     # urllib3 is not among the classic client's packages.
     more = Path(urllib3.__file__).parents[1]
     done = subprocess.run(
-        [
-            *(python, str(script), server, parts.path.strip("/"), parts.username or ""),
-            *(unquote(parts.password or ""), str(source)),
-        ],
+        [python, str(script), *address(database), str(source)],
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"{source}:{more}"},
         capture_output=True,
         text=True,
