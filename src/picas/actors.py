@@ -20,13 +20,10 @@ from copy import deepcopy
 from types import FrameType
 from typing import Any, NoReturn
 
-from picas import jobid, token
+from picas import by_hand, jobid, token
 from picas.brood import Brood
-from picas.documents import Task
 from picas.errors import InputError, TaskError
-from picas.interop import conflicts, missing
 from picas.iterators import EndlessViewIterator, TaskViewIterator, serves
-from picas.merge import merge
 from picas.token import TIME_LIMIT_EXIT_CODE, Document, Outcome
 from picas.usage import Usage
 from picas.util import Timer, time_elapsed
@@ -246,34 +243,7 @@ class AbstractRunActor:
         if self._is_served() and self.db.holding.holds(task.value):
             self.db.holding.settle(task.value, outcome)
             return
-        try:
-            self.db.save(task)
-        except conflicts():
-            self._save_merged(task)
-
-    def _save_merged(self, task: Any) -> None:
-        """Save a token that was changed meanwhile, if it is still the one that was claimed."""
-        keys = ("lock", "hostname")
-        gone: tuple[type[BaseException], ...] = (*missing(), ValueError)
-        for _ in range(10):
-            try:
-                now = Task(self.db.get(task["_id"]))
-            except gone:
-                log.warning("%s is gone; its result was not recorded", task["_id"])
-                return
-            if any(now.value.get(key) != self._begun.get(key) for key in keys):
-                log.warning(
-                    "%s was given to somebody else; its result was not recorded", task["_id"]
-                )
-                return
-            merged = merge(self._begun, task.value, now.value)
-            try:
-                self.db.save(Task(merged))
-            except conflicts():
-                continue
-            task.value.update(merged)
-            return
-        raise TaskError(f"{task['_id']}: others change it all the time; its result is not recorded")
+        by_hand.save(self.db, task, self._begun)
 
     # --- signals -------------------------------------------------------------------------------
 

@@ -7,19 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from picas import token
-from picas.backoff import delays
+from picas import by_hand
 from picas.clients import CouchDB
 from picas.documents import Task
-from picas.interop import conflicts, errors_of_both, missing
+from picas.interop import errors_of_both
 from picas.picaslogger import picaslogger
 from picas.views import DEFAULT_DESIGN
-
-WINDOW = 100
-"""Rows of a view among which a token is chosen."""
-
-MOST_LOCKED = 20
-"""So often running a view may show a token that is locked: then it is not merely behind."""
 
 
 class ViewIterator(Iterator[Task]):
@@ -191,7 +184,7 @@ def serves(database: Any) -> bool:
 def _claim(database: Any, view: str, params: dict[str, Any], *, last: bool) -> Task:
     """Lock a token of a view; raises `IndexError` if it has none."""
     if not serves(database):
-        return _claim_by_hand(database, view, params)
+        return by_hand.claim(database, view, params)
     query = {name: value for name, value in params.items() if name != "design_doc"}
     design = params.get("design_doc", DEFAULT_DESIGN)
     with errors_of_both():
@@ -199,27 +192,3 @@ def _claim(database: Any, view: str, params: dict[str, Any], *, last: bool) -> T
     if claimed is None:
         raise IndexError(f"the view {design}/{view} is empty")
     return Task(claimed)
-
-
-def _claim_by_hand(database: Any, view: str, params: dict[str, Any]) -> Task:
-    """Lock a token by way of somebody's own database object.
-
-    The view may be behind: a token that is locked, or gone, by now is left alone. Who is late tries
-    again, for however long others are faster.
-
-    Raises:
-        IndexError: The view is empty, or shows nothing but what somebody has.
-    """
-    late: tuple[type[BaseException], ...] = (*conflicts(), *missing(), ValueError)
-    waits, seen_locked = delays(0.01, 2.0), 0
-    while seen_locked < MOST_LOCKED:
-        try:
-            task = Task(database.get_single_from_view(view, window_size=WINDOW, **params))
-            if not token.is_locked(task):
-                saved = database.save(task.lock())
-                return saved if isinstance(saved, Task) else task
-            seen_locked += 1
-        except late:
-            seen_locked = 0
-        time.sleep(next(waits))
-    raise IndexError(f"the view {view} shows only tokens that are locked")

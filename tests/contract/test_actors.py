@@ -12,7 +12,7 @@ from picas import token
 from picas.actors import AbstractRunActor, RunActor
 from picas.clients import CouchDB
 from picas.documents import Task
-from picas.errors import InputError
+from picas.errors import InputError, ViewMissing
 from picas.iterators import (
     EndlessViewIterator,
     PrioritizedViewIterator,
@@ -456,3 +456,23 @@ def test_what_has_to_be_overridden() -> None:
         RunActor(None)
     with pytest.raises(ValueError, match="token_reset_values"):
         RunActor(StandIn(), token_reset_values=[1])
+
+
+def test_a_subclass_that_reads_its_own_way(db: CouchDB, url: str) -> None:
+    """It is used as it is; a view that is not there is an error in the end, no endless wait."""
+
+    class Own(CouchDB):
+        def get(self, id: str) -> Any:
+            doc = super().get(id)
+            doc["seen"] = True
+            return doc
+
+    fill(db, "a")
+    own = client(url, Own)
+    Actor(own).run()
+    assert db["a"]["seen"] is True
+    assert states(db) == {"done": 1}
+    with pytest.raises(ViewMissing):
+        Actor(own, view="nothing").run()
+    with pytest.raises(ViewMissing):
+        Actor(db, view="nothing").run()

@@ -19,7 +19,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("autopilot",),
     ("actors", "srmclient", "couchdblogger"),
     ("iterators", "srm"),
-    ("clients", "transfer"),
+    ("clients", "transfer", "by_hand"),
     ("database", "holding"),
     ("documents", "modifiers", "generators", "executers", "picas_config"),
     ("brood", "usage", "merge", "interop", "picaslogger", "util"),
