@@ -14,8 +14,8 @@ BUSY_SECONDS = 60.0
 """How long a process waits for others that write."""
 
 CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log (16 MB) from which on it goes into the file. A token's page is written
-for its claim and for its result: the fewer such moments, the more often both go at once."""
+"""Pages in the write-ahead log (16 MB) from which on it goes into the file. A token's page is
+written for its claim and for its result: the fewer such moments, the more often both go at once."""
 
 FORMAT = 2
 """Number of the layout below, kept in the file's ``user_version``."""
