@@ -32,6 +32,7 @@ COMMANDS = {
     "settings": "picas.cli.settings",
     "show": "picas.cli.look",
     "status": "picas.cli.status",
+    "submit": "picas.cli.submit",
     "views": "picas.cli.views",
 }
 """Each command and the module that has it, as an attribute named after it with ``_command``."""

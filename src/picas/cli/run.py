@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from picas import figures, jobid, views
+from picas import figures, jobid, schedulers, views
 from picas.cli import exits
 from picas.cli.common import counted, pool, pool_option
 from picas.cli.params import Duration, Size
@@ -92,6 +92,13 @@ log = logging.getLogger(SAYING)
     show_default="10s",
     help="Time between TERM and KILL when a task is ended.",
 )
+@click.option(
+    "--margin",
+    type=Duration(),
+    default=60.0,
+    show_default="60s",
+    help="In a Slurm job: end so long before it does, and give back what runs; 0: do not look.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show a line for each token.")
 @click.option("--log-json", is_flag=True, help="Show what happens as JSON lines.")
 @pool_option
@@ -106,6 +113,7 @@ def run_command(
     keep_logs: bool,
     log_limit: int,
     grace: float,
+    margin: float,
     verbose: bool,
     log_json: bool,
     pool_url: str | None,
@@ -146,7 +154,7 @@ def run_command(
                 holder=holder,
                 view=view,
                 slots=slots,
-                criteria=StopCriteria(**criteria),
+                criteria=StopCriteria(**criteria, ends_in=_ends_in(margin)),
                 about={"logs": str(runner.logs)},
                 spool=runner.logs / "spool",
                 claim_ahead=claim_ahead,
@@ -157,6 +165,13 @@ def run_command(
                 summary = pilot.run()
         _say_files(runner, summary)
         return _say_end(summary, view, runner.logs, interrupted=signal.SIGINT in came)
+
+
+def _ends_in(margin: float) -> float | None:
+    """Seconds until the pilot has to end because its batch job does."""
+    left = schedulers.time_left() if margin else None
+    # A short job is not to be spent on waiting for its end.
+    return None if left is None else left - min(margin, left / 4)
 
 
 def _say_start(pilot: Pilot, opened: Pool, view: str, slots: int) -> None:

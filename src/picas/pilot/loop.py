@@ -265,8 +265,11 @@ class Pilot:
 
     def _why_stop(self) -> str | None:
         """Why no new token is started, or None; what ends a pilot once ends it for good."""
-        if self._stopping is None:
-            elapsed = time.monotonic() - self._started
+        elapsed = time.monotonic() - self._started
+        if self._criteria.ends_in is not None and elapsed >= self._criteria.ends_in:
+            if not self._told:
+                self.stop("the batch job ends soon")
+        elif self._stopping is None:
             self._stopping = self._criteria.reason(self.summary.counters.ran, elapsed)
             patience = max(OUTAGE_SECONDS, self._criteria.left(elapsed))
             if self._stopping is None and self._outage.lasted() > patience:

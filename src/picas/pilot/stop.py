@@ -19,6 +19,7 @@ class StopCriteria:
         stop_function: Asked when a token has ended, before its result is recorded; true: no new
             token is started.
         endless: Wait for new tokens instead of ending when there are none.
+        ends_in: Seconds after which the pilot has to end, whatever runs: its batch job does.
         drain_after: End after so many different tokens failed one after another as soon as they
             were started: this host may be what fails them. 0: never.
     """
@@ -29,6 +30,7 @@ class StopCriteria:
     max_scrub: int | None = None
     stop_function: Callable[[], bool] | None = None
     endless: bool = False
+    ends_in: float | None = None
     drain_after: int = 20
 
     def retry_layers(self) -> Sequence[Mapping[str, Any]]:
