@@ -281,7 +281,8 @@ def test_pilot_document(pool: Pool, tmp_path: Path) -> None:
     assert (doc["state"], doc["slots"], doc["done"], doc["error"]) == ("ended", 3, 1, 1)
     assert doc["reason"] == "no work left in Monitor/todo"
     assert doc["running"] == []
-    assert doc["started"] <= doc["heartbeat"] <= doc["ended"]
+    # The server's clock is known better with each answer: it may step back a little.
+    assert doc["started"] - 1 <= doc["heartbeat"] <= doc["ended"] + 1
 
 
 class Flaky:

@@ -13,6 +13,10 @@ from picas.errors import Forbidden, PoolError, ServerError, Unsupported
 BUSY_SECONDS = 60.0
 """How long a process waits for others that write."""
 
+CHECKPOINT_PAGES = 4000
+"""Pages in the write-ahead log (16 MB) from which on it goes into the file. A token's page is
+written for its claim and for its result: the fewer such moments, the more often both go at once."""
+
 FORMAT = 2
 """Number of the layout below, kept in the file's ``user_version``."""
 
@@ -46,6 +50,7 @@ class Connection:
         _use_wal(self.db)
         # In WAL mode NORMAL loses nothing when a process dies, only when the power does.
         self.db.execute("PRAGMA synchronous = NORMAL")
+        self.db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 
     def __del__(self) -> None:
         if hasattr(self, "db"):
