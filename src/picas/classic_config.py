@@ -71,6 +71,16 @@ def settings(path: Path) -> dict[str, str]:
     """
     found = read(path)
     key = crypto.read_key(str(path.with_name("key.dat")))
-    password = Secret(crypto.decrypt_password(found["encrypted_password"], key).decode())
-    pool = f"{found['host_url'].rstrip('/')}/{quote(found['database'], safe='')}"
+    try:
+        password = Secret(crypto.decrypt_password(found["encrypted_password"], key).decode())
+    except UnicodeDecodeError:
+        # Not kept as the cause: it carries the password.
+        raise ConfigError(f"{path}: the password is no UTF-8 text") from None
+    pool = f"{_without_login(found['host_url']).rstrip('/')}/{quote(found['database'], safe='')}"
     return {"pool": pool, "username": found["username"], "password": password.reveal()}
+
+
+def _without_login(url: str) -> str:
+    """The server's URL: the classic client logs in as ``username``, whoever the URL names."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url

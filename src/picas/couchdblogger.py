@@ -4,9 +4,11 @@ import logging
 import secrets
 import socket
 import sys
+import threading
 from urllib.parse import urlsplit
 
 from picas.clients import CouchDB
+from picas.credentials import redact
 from picas.documents import Document
 
 default_log_formatter = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s")
@@ -29,12 +31,25 @@ class CouchDBLogger(logging.Handler):
         self.db = self.client.db
         self.hostname = socket.gethostname()
         self.trace_nr = secrets.randbelow(100_000)
+        self._writing = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; called by `logging`."""
-        if record.name.startswith(("picas.pool", "urllib3")):
+        if record.name.startswith(("picas.pool", "urllib3")) or hasattr(self._writing, "now"):
             return  # writing it makes such records itself
-        doc = Document(
+        self._writing.now = True
+        try:
+            self.client.save(self._document(record))
+        except Exception as error:  # noqa: BLE001 - a log must not end the program
+            where = urlsplit(self.client.pool.url).hostname or self.client.pool.url
+            text = redact(f"PiCaS: a log record was not written to {where}: {error}")
+            if sys.stderr is not None:
+                print(text, file=sys.stderr)
+        finally:
+            del self._writing.now
+
+    def _document(self, record: logging.LogRecord) -> Document:
+        return Document(
             {
                 "_id": f"log_{self.hostname}_{record.created:.6f}_{secrets.token_hex(4)}",
                 "type": "log",
@@ -46,8 +61,3 @@ class CouchDBLogger(logging.Handler):
                 "trance_nr": self.trace_nr,
             }
         )
-        try:
-            self.client.save(doc)
-        except Exception as error:  # noqa: BLE001 - a log must not end the program
-            where = urlsplit(self.client.pool.url).hostname or self.client.pool.url
-            print(f"PiCaS: a log record was not written to {where}: {error}", file=sys.stderr)

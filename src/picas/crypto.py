@@ -12,7 +12,8 @@ from typing import Any
 from picas.credentials import write_private
 from picas.errors import ConfigError
 
-CRYPTO_KEY_PATH = str(Path("~/.config/picas/key.dat").expanduser())
+# Not by pathlib, which fails where a user has no home, as on some worker nodes.
+CRYPTO_KEY_PATH = os.path.expanduser("~/.config/picas/key.dat")  # noqa: PTH111
 """Where the classic client keeps its key."""
 
 EXTRA = "it needs the extra 'classic': pip install 'picas[classic]' (from where PiCaS came)"

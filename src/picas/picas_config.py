@@ -7,6 +7,7 @@ from picas import classic_config
 from picas.errors import ConfigError
 
 _MOVED = "classic configurations are only read; 'picas init' or 'picas config migrate' writes one"
+_PASSWD = "'picas passwd' changes a password, on the server and in the configuration"
 
 
 class PicasConfigSchemaError(ConfigError):
@@ -83,6 +84,8 @@ class PicasConfig:
 
     def change_password(self, args: object) -> None:
         """Not offered any more: `ConfigError` tells what is."""
-        raise ConfigError(
-            "'picas passwd' changes a password, on the server and in the configuration"
-        )
+        raise ConfigError(_PASSWD)
+
+    def change_couchdb_password(self, *args: object, **kwargs: object) -> None:
+        """Not offered any more: `ConfigError` tells what is."""
+        raise ConfigError(_PASSWD)

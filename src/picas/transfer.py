@@ -11,8 +11,10 @@ rclone      its own remotes, ``name:path``         ``rclone copyto SOURCE TARGET
 Sources: the manuals of gfal2-util, XRootD and rclone.
 """
 
+import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from picas.backoff import delays
+from picas.credentials import redact
 from picas.errors import ConfigError, TaskError
 from picas.executers import execute
 
@@ -27,6 +30,7 @@ TRIES = 3
 """How often a copy is tried."""
 
 _REMOTE = re.compile(r"[\w.+@ -]+:(?!//).*", re.ASCII)
+_QUERY = re.compile(r"(\w://[^\s?]*)\?\S*")
 _MANY = frozenset(("srm", "gsiftp", "root", "xroot", "davs", "dav", "https", "http", "file"))
 _XROOT = frozenset(("root", "xroot", "roots", "xroots"))
 
@@ -103,8 +107,10 @@ def tool_for(url: str) -> Tool:
             return tool
     wanted = " or ".join(tool.program for tool in fitting)
     if not wanted:
-        raise ConfigError(f"no tool is known for {url!r}; write scheme://host/path or remote:path")
-    raise ConfigError(f"{url}: this host has no {wanted}; install it, or load its module")
+        raise ConfigError(
+            f"no tool is known for {_shown(url)!r}; write scheme://host/path or remote:path"
+        )
+    raise ConfigError(f"{_shown(url)}: this host has no {wanted}; install it, or load its module")
 
 
 def exists(url: str) -> bool:
@@ -129,7 +135,8 @@ def download(url: str, file: Path) -> None:
     Raises:
         TransferError: No try worked.
     """
-    part = file.with_name(f".{file.name}.part")
+    # Each thread of each process has its own: another's half file must not become the file.
+    part = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         _repeatedly(tool_for(url).copy(url, f"file://{part.absolute()}"))
         part.replace(file)
@@ -154,4 +161,9 @@ def _run(command: Command) -> None:
     _, code, _, err = execute(command)
     if code != 0:
         said = err.decode(errors="replace").strip().rpartition("\n")[2]
-        raise TransferError(f"{' '.join(command)}: exit code {code}: {said}")
+        raise TransferError(_shown(f"{' '.join(command)}: exit code {code}: {said}"))
+
+
+def _shown(text: str) -> str:
+    """A text without passwords and the tokens that storage takes behind a ``?``."""
+    return _QUERY.sub(r"\1?***", redact(text))

@@ -65,5 +65,11 @@ def test_a_configuration_is_not_replaced_unasked(picas: Picas) -> None:
     done = picas("config", "migrate", "--yes", status=2)
     assert "'host_url' is missing" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    classic_files(picas, "http://anna:secret@127.0.0.1:9/db")
+    file.write_text(file.read_text().replace("http://127", "127"))
+    before = picas.config.read_text()
+    done = picas("config", "migrate", "--yes", status=2)
+    assert f"host_url in {file}" in done.stderr
+    assert picas.config.read_text() == before
     file.unlink()
     assert "--from" in picas("config", "migrate", status=2).stderr

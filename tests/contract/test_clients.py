@@ -292,6 +292,32 @@ def test_users(url: str, db: CouchDB) -> None:
     assert found["members"]["roles"] == ["group"]
 
 
+def test_a_log_never_disturbs_the_program(
+    db: CouchDB, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a record that cannot be formatted, nor one that writing a record makes."""
+    log = logging.getLogger("tests.of.the.log")
+    save, written = db.save, []
+
+    def chatty(doc: Any) -> Any:
+        log.warning("writing")
+        written.append(doc["msg"])
+        return save(doc)
+
+    monkeypatch.setattr(db, "save", chatty)
+    handler = CouchDBLogger("", "", client=db)
+    log.addHandler(handler)
+    try:
+        log.propagate = False
+        log.warning("%d", "no number")
+        log.warning("after")
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+    assert written == ["after"]
+    assert "was not written" in capsys.readouterr().err
+
+
 def test_a_log_in_the_database(db: CouchDB, capsys: pytest.CaptureFixture[str]) -> None:
     """Records become documents, each with an id of its own; a failure is told, not raised."""
     handler = CouchDBLogger("", "", client=db)

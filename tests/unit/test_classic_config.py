@@ -1,5 +1,7 @@
 """The configuration of the classic client is read as it is, and shows no password."""
 
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -67,6 +69,53 @@ def test_one_that_cannot_be_read_is_passed_over(home: Path) -> None:
     assert "key.dat" in warning
 
 
+def write(home: Path, **changed: str) -> None:
+    """Change values of the file."""
+    values = yaml.safe_load(conf(home).read_text())
+    conf(home).write_text(yaml.safe_dump(values | changed))
+
+
+def test_a_login_in_the_url_is_left_out(home: Path) -> None:
+    """As with the classic client, the user is who the file names; the URL's password is nowhere."""
+    write(home, host_url="https://bob:gehe@im@couch.example.org:6984/")
+    found = config.load(environ={}, home=home)
+    assert (found.pool.url, found.username) == ("https://couch.example.org:6984/mydb", "anna")
+    assert "im@" not in repr(classic_config.settings(conf(home))["pool"])
+
+
+def test_a_password_that_is_no_text(home: Path) -> None:
+    """It is told in a line, without the password, and the file passed over."""
+    key = crypto.read_key(str(conf(home).with_name("key.dat")))
+    write(home, encrypted_password=crypto.encrypt_password(b"hid\xffden", key).decode())
+    with pytest.raises(ConfigError, match="no UTF-8 text") as caught:
+        classic_config.settings(conf(home))
+    assert caught.value.__cause__ is None
+    assert "hid" not in "".join(traceback.format_exception(caught.value))
+    assert "no UTF-8 text" in config.load(environ={}, home=home).warnings[0]
+
+
+@pytest.mark.parametrize("module", ["yaml", "cryptography.fernet"])
+def test_without_the_extra(home: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Which extra reads the file is told, and commands go on without it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match="extra 'classic'"):
+        classic_config.settings(conf(home))
+    assert "extra 'classic'" in config.load(environ={}, home=home).warnings[0]
+
+
+def test_a_host_without_a_home() -> None:
+    """Worker nodes may have users that no list of users knows: the import must work there."""
+    code = (
+        "import os, pathlib, pwd; os.environ.pop('HOME', None)\n"
+        "def unknown(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = unknown\n"
+        "import picas.crypto, picas.config\n"
+        "print(picas.config.load('sqlite:////x.db').pool.url)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "sqlite:////x.db\n", done.stderr
+
+
 def test_the_classic_class(home: Path) -> None:
     """`PicasConfig` reads the file, and masks the password."""
     found = PicasConfig(str(conf(home)))
@@ -102,7 +151,9 @@ def test_other_files_are_refused(home: Path, text: str, why: str) -> None:
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("name", ["save_config", "write_config", "change_password"])
+@pytest.mark.parametrize(
+    "name", ["save_config", "write_config", "change_password", "change_couchdb_password"]
+)
 def test_what_is_not_offered_any_more(name: str) -> None:
     """Writing says what to use instead."""
     with pytest.raises(ConfigError, match="picas "):

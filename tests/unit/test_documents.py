@@ -4,6 +4,7 @@ import base64
 import subprocess
 import sys
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from picas.documents import Document, Job, Task, User
 from picas.executers import execute, execute_old
 from picas.generators import TokenGenerator
 from picas.modifiers import BasicTokenModifier, NestedTokenModifier, TokenModifier
+from picas.picaslogger import picaslogger
 from picas.token import State
 from picas.util import Timer, merge_dicts, seconds, time_elapsed
 
@@ -217,13 +219,39 @@ def test_a_flood_of_output_is_bounded() -> None:
     assert len(out) < 1500
 
 
-def test_the_classic_log_is_seen_once() -> None:
-    """Its lines reach standard error, once, also where logging is configured."""
+@pytest.mark.parametrize(
+    ("configured", "seen"),
+    [
+        ("pass", "PiCaS - INFO - hello"),
+        ("logging.basicConfig(level=logging.INFO)", "INFO:PiCaS:hello"),
+        ("logging.basicConfig(stream=sys.stdout, format='%(msg)s')", ""),
+        ("logging.basicConfig(); root.handlers[0].setLevel('ERROR')", "PiCaS - INFO - hello"),
+        ("logging.basicConfig(filename='file.log')", "PiCaS - INFO - hello"),
+        ("picaslogger.setLevel('ERROR')", ""),
+        ("sys.stderr = None", ""),
+    ],
+)
+def test_the_classic_log_is_seen_once(tmp_path: Path, configured: str, seen: str) -> None:
+    """Its lines reach the terminal once, whatever is configured; a log file has them too."""
     code = (
-        "import logging; logging.basicConfig(level=logging.INFO)\n"
+        "import logging, sys; root = logging.getLogger()\n"
         "from picas.picaslogger import picaslogger\n"
+        f"{configured}\n"
         "picaslogger.info('hello'); picaslogger.debug('hidden')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    (line,) = done.stderr.splitlines()
-    assert line.endswith("PiCaS - INFO - hello")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr.strip().endswith(seen)
+    assert done.stderr.count("hello") == bool(seen)
+    assert done.stdout == ("hello\n" if "stdout" in configured else "")
+    if "filename" in configured:
+        assert (tmp_path / "file.log").read_text() == "INFO:PiCaS:hello\n"
+
+
+def test_the_classic_log_is_seen_by_tests(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People's own tests find its lines in pytest's log, and on standard error as it is then."""
+    picaslogger.info("for a test")
+    assert "for a test" in caplog.text
+    assert "PiCaS - INFO - for a test" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def install(folder: Path, *names: str) -> None:
 def calls(ledger: Path) -> list[str]:
     """How the tools were called, with the folder of the test as DIR."""
     text = ledger.read_text() if ledger.exists() else ""
-    return text.replace(os.getcwd(), "DIR").splitlines()  # noqa: PTH109
+    text = text.replace(os.getcwd(), "DIR")  # noqa: PTH109
+    return re.sub(r"\.\d+-\d+\.part", ".ID.part", text).splitlines()
 
 
 def test_gfal(ledger: Path, tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_gfal(ledger: Path, tmp_path: Path) -> None:
     assert client.remove("dir/here")
     assert calls(ledger) == [
         "gfal-copy --parent --force file://DIR/in.txt srm://host/dir/in.txt",
-        "gfal-copy --parent --force srm://host/dir/out.txt file://DIR/.out.txt.part",
+        "gfal-copy --parent --force srm://host/dir/out.txt file://DIR/.out.txt.ID.part",
         "gfal-stat srm://host/dir/here",
         "gfal-stat srm://host/dir/gone",
         "gfal-rm srm://host/dir/here",
@@ -86,7 +88,7 @@ def test_xrootd(ledger: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sub" / "out.txt").exists()
     client.remove("here")
     assert calls(ledger) == [
-        "xrdcp --force --nopbar root://host:1094//data/out.txt DIR/sub/.out.txt.part",
+        "xrdcp --force --nopbar root://host:1094//data/out.txt DIR/sub/.out.txt.ID.part",
         "xrdfs host:1094 rm /data/here",
     ]
 
@@ -97,7 +99,7 @@ def test_rclone(ledger: Path, tmp_path: Path) -> None:
     SRMClient(host="archive:").download("dir/out.txt")
     assert SRMClient(host="archive:").remote_exists("here")
     assert calls(ledger) == [
-        "rclone copyto archive:dir/out.txt DIR/.out.txt.part",
+        "rclone copyto archive:dir/out.txt DIR/.out.txt.ID.part",
         "rclone lsf archive:here",
     ]
 
@@ -120,6 +122,28 @@ def test_a_failed_copy_leaves_nothing(ledger: Path, tmp_path: Path) -> None:
     assert len(calls(ledger)) == 2
     assert (tmp_path / "file").read_text() == "old"
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
+
+
+def test_two_at_once_do_not_share_a_half_file(ledger: Path, tmp_path: Path) -> None:
+    """The same file for two threads in one folder: each copies to a name of its own."""
+    install(tmp_path, "gfal-copy")
+    srm.download_many(["same", "same"], poolsize=2, host="srm://host/")
+    assert (tmp_path / "same").read_text() == "data\n"
+    targets = {line.split()[-1] for line in ledger.read_text().splitlines()}
+    assert len(targets) == len(calls(ledger)) == 2
+
+
+def test_secrets_of_a_url_are_not_shown(ledger: Path, tmp_path: Path) -> None:
+    """Neither a password, nor a token behind the ``?``, when a tool fails or is not there."""
+    with pytest.raises(ConfigError) as missing:
+        transfer.exists("davs://anna:geheim@host/x?authz=TOKEN")
+    install(tmp_path, "gfal-copy", "gfal-rm")
+    with pytest.raises(TransferError) as failed:
+        transfer.download("davs://anna:geheim@broken/x?authz=TOKEN", tmp_path / "x")
+    for text in (str(missing.value), str(failed.value)):
+        assert "geheim" not in text
+        assert "TOKEN" not in text
+        assert "/x?***" in text
 
 
 def test_looking_first(ledger: Path, tmp_path: Path) -> None:

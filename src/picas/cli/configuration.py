@@ -76,10 +76,14 @@ def migrate(source: Path | None, yes: bool) -> None:
         raise ConfigError(f"there is no {source}; --from names another file")
     target = config.config_path(os.environ)
     values = classic_config.settings(source)
+    try:
+        pool = config.parse_pool(values["pool"])
+    except ConfigError as error:
+        raise ConfigError(f"host_url in {source}: {error}") from error
     if target.exists() and not yes:
         raise ConfigError(f"{target} is there already; --yes replaces it")
     config.save(target, {**values, "password": Secret(values["password"])})
-    click.echo(f"wrote {target}, from {source}: {values['username']} at {values['pool']}")
+    click.echo(f"wrote {target}, from {source}: {values['username']} at {pool.url}")
 
 
 @config_command.command("completion")
