@@ -46,7 +46,7 @@ def test_commands_of_a_page_do_what_it_says(
         skipped_component("C compiler", "there is no cc or no make: the fractals are not built")
         pytest.skip("C compiler: there is no cc or no make")
     variables: dict[str, str] = {}
-    if "\n$ sbatch" in text:
+    if re.search(r"^\$ (sbatch|picas submit slurm) ", text, re.M):
         variables |= request.getfixturevalue("slurm").environment
     if SERVER in text:
         server = request.getfixturevalue("couchdb")

@@ -1,0 +1,117 @@
+"""``picas submit slurm`` and pilots in jobs, in a real Slurm with a real CouchDB."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from tests.acceptance.accounts import Picas
+from tests.acceptance.work import until
+from tests.slurm.cluster import Slurm
+
+from picas import token
+from picas.pool import connect
+from picas.token import State
+
+
+@pytest.fixture
+def picas(tmp_path: Path) -> Picas:
+    """The command, in an empty folder with an empty HOME."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Picas(folder)
+
+
+@pytest.fixture
+def site(slurm: Slurm, database: str) -> dict[str, str]:
+    """The environment of a user of the cluster, whose pool is a fresh database."""
+    parts = urlsplit(database)
+    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
+    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
+    with connect(database, create=True):
+        pass
+    return {**slurm.environment, "PICAS_POOL": address, **who}
+
+
+def push(database: str, *inputs: str) -> None:
+    """Push commands as tokens that are named t0, t1 and so on."""
+    with connect(database) as pool:
+        docs = [token.new({"input": line}, f"t{i}") for i, line in enumerate(inputs)]
+        assert all(pushed.error is None for pushed in pool.push(docs))
+
+
+@pytest.mark.couchdb
+def test_an_array_drains_a_pool(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Six pilots of four cores run 300 tokens, each once; tokens and pilots name their jobs."""
+    push(database, *["echo $PICAS_TOKEN_ID $SLURM_CPUS_PER_TASK >>ledger"] * 300)
+    done = picas("submit", "slurm", "--pilots", "6", "--cores", "4", "--json", env=site)
+    (job,) = json.loads(done.stdout)["jobs"]
+    assert job["pilots"] == 6
+    slurm.wait()
+    ran = Counter((picas.folder / "ledger").read_text().splitlines())
+    assert ran == Counter(f"t{i} 4" for i in range(300))
+    with connect(database) as pool:
+        assert pool.counts()[State.DONE] == 300
+        jobs = {doc["slurm_job_id"] for doc in pool.pilots()}
+        assert {doc["slots"] for doc in pool.pilots()} == {4}
+        assert jobs == {f"{job['job']}_{i}" for i in range(6)}
+        assert {doc["slurm_job_id"] for doc in pool.find("Monitor/done")} <= jobs
+
+
+@pytest.mark.couchdb
+def test_the_end_of_the_wall_time(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Before the job ends, its pilot gives back what runs: no try is counted, nothing is locked."""
+    push(database, "touch begun; exec sleep 300")
+    picas(
+        *("submit", "slurm", "--time", "1m", "--margin", "45s", "--grace", "1s", "-v"),
+        env=site,
+    )
+    until((picas.folder / "begun").exists)
+    with connect(database) as pool:
+        until(lambda: token.state(pool.get("t0")) is State.TODO, 120)
+        doc = pool.get("t0")
+        assert doc["scrub_count"] == 0
+        assert token.attempts(doc)[0]["reason"] == "released: the batch job ends soon"
+        slurm.wait()
+        (pilot,) = pool.pilots()
+        assert (pilot["state"], pilot["reason"]) == ("ended", "the batch job ends soon")
+
+
+@pytest.mark.couchdb
+def test_a_script_of_one_s_own(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Its lines go before the pilot, and a command behind the options is run for each token."""
+    push(database, "word")
+    (picas.folder / "setup.sh").write_text("#SBATCH --output=own.log\nexport OWN=thing\n")
+    picas(
+        *("submit", "slurm", "--script", "setup.sh", "--sbatch", "--comment=x"),
+        *("--log-json", "--", "sh", "-c", 'echo "$OWN {{ $0" > out', "{input}"),
+        env=site,
+    )
+    slurm.wait()
+    assert (picas.folder / "out").read_text() == "thing { word\n"
+    assert '"reason"' in (picas.folder / "own.log").read_text()
+
+
+def test_only_looking(picas: Picas) -> None:
+    """The script is printed, and nothing is submitted, also where there is no Slurm."""
+    pool = "http://127.0.0.1:9/db"
+    done = picas("submit", "slurm", "--pool", pool, "--dry-run", "--time", "2h", "--max-scrub", "2")
+    assert "#SBATCH --time=2:00:00" in done.stdout
+    assert f"export PICAS_POOL={pool}" in done.stdout
+    assert done.stdout.rstrip().endswith("run --max-scrub 2")
+
+
+def test_slips_are_told_before_anything_is_submitted(picas: Picas) -> None:
+    """An option that 'picas run' does not know, and a pool that jobs cannot reach."""
+    pool = "http://127.0.0.1:9/db"
+    done = picas("submit", "slurm", "--pool", pool, "--max-scrubs", "2", status=2)
+    assert "--max-scrubs" in done.stderr
+    done = picas("submit", "slurm", "--dry-run", status=2)
+    assert "a file on this machine" in done.stderr
