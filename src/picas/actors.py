@@ -10,6 +10,7 @@ Make your own by overriding `RunActor.process_task`, and call ``run``::
 """
 
 import logging
+import os
 import signal
 import subprocess
 import threading
@@ -144,6 +145,9 @@ class AbstractRunActor:
         self._leaving = self._hurried = self._cleaned = False
         before = {number: signal.getsignal(number) for number in self._signals()}
         self.setup_handler()
+        if self._is_served() and before:
+            # The handler of that signal does what is to be done, in the thread that runs the actor.
+            self.db.holding.stop = lambda: os.kill(os.getpid(), next(iter(before)))
         reason = "the actor failed"
         try:
             self.prepare_env()
@@ -151,6 +155,7 @@ class AbstractRunActor:
             reason = "no work left, or enough done"
         finally:
             if self._is_served() and not self._leaving:
+                self.db.holding.stop = None
                 self.db.holding.give_back("")
                 self.db.holding.end(reason)
             self._clean_up()

@@ -20,7 +20,7 @@ from picas.backoff import delays
 from picas.errors import PoolError, PoolUnreachable, ServerError
 from picas.merge import merge
 from picas.pilot import LeaseTimes, new_holder
-from picas.pilot.document import Counters, PilotDocument
+from picas.pilot.document import Ask, Counters, PilotDocument
 from picas.pilot.loop import FAREWELL_SECONDS, OUTAGE_SECONDS
 from picas.pilot.reaper import Reaper
 from picas.pool import Candidates, Pool, Query, Store, Wish
@@ -71,6 +71,10 @@ class Holding:
         """True while a claim or a result is under way: a signal has to wait for it."""
         self.interrupted: Callable[[], object] | None = None
         """Called as soon as it is not; to be set by a signal handler."""
+        self.drained = False
+        """Somebody asked this pilot to end: no token is claimed any more."""
+        self.stop: Callable[[], object] | None = None
+        """Called if somebody asked it to end at once; to be set by an actor."""
         self._pool = pool
         self._held: dict[str, Document] = {}
         self._document: PilotDocument | None = None
@@ -98,7 +102,7 @@ class Holding:
         """
         self._begin(view)
         wish = self._wish(view, query)
-        while True:
+        while not self.drained:
             if self._reaper is not None and self._reaper.is_due:
                 self._reap(thorough=False)
             with self._undisturbed():
@@ -107,7 +111,8 @@ class Holding:
             if granted:
                 return deepcopy(granted[0])
             if not (last and self._others_end()):
-                return None
+                break
+        return None
 
     def changed(self, since: str | None, timeout: float) -> str | None:
         """Wait until a token becomes todo.
@@ -276,12 +281,23 @@ class Holding:
         times = LeaseTimes.of(settings)
         facts = {"slots": 1, "view": view, "actor": True}
         document = PilotDocument(
-            self._pool, self._holder, facts, times.heartbeat, self._live, lambda: None
+            self._pool,
+            self._holder,
+            facts,
+            times.heartbeat,
+            self._live,
+            lambda: None,
+            self._asked,
         )
         self._patiently(document.start)
         self._document = document
         self._reaper = Reaper(self._pool, times.lease)
         atexit.register(self._exit)
+
+    def _asked(self, what: Ask) -> None:
+        self.drained = True
+        if what is Ask.STOP and self.stop is not None:
+            self.stop()
 
     def _exit(self) -> None:
         self.hurry()

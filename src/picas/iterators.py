@@ -146,8 +146,10 @@ class EndlessViewIterator(ViewIterator):
 
     def is_cancelled(self) -> bool:
         """Tell whether it was stopped, or is by its callback."""
-        stop = self.stop_callback
-        return self.is_stopped() or (stop is not None and bool(stop(**self.stop_callback_args)))
+        database, stop = self.database, self.stop_callback
+        if self.is_stopped() or (serves(database) and database.holding.drained):
+            return True
+        return stop is not None and bool(stop(**self.stop_callback_args))
 
     def __next__(self) -> Task:
         """The next token, locked, however long that takes; `StopIteration` if it was stopped."""

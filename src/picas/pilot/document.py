@@ -1,12 +1,13 @@
 """The pilot's own document: that it lives, where, and what it did."""
 
+import enum
 import logging
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from picas import jobid
 from picas.errors import PoolError
 from picas.pool import Pool
 from picas.pool.reap import PILOT_PREFIX
+from picas.pool.update import update
 from picas.token import Document, Holder
 from picas.version import __version__
 
@@ -61,6 +63,37 @@ def new_holder() -> Holder:
     return Holder(pilot, host, jobid.batch_job())
 
 
+class Ask(enum.Enum):
+    """What may be asked of a pilot by way of its document."""
+
+    DRAIN = "drain"
+    """Take no more tokens, finish those that run, and end."""
+    STOP = "stop"
+    """End now, and give back what runs."""
+
+
+def ask(pool: Pool, pilots: Sequence[Document], what: Ask) -> list[str]:
+    """Ask pilots to end; they hear of it at their next heartbeat.
+
+    Args:
+        pool: The pool.
+        pilots: Their documents.
+        what: How.
+
+    Returns:
+        The ids of those that were asked; others have ended by now.
+    """
+
+    def change(doc: Document) -> Document | None:
+        return {**doc, "asked": what.value} if doc.get("state") == "running" else None
+
+    changes = update(pool.store, [(doc, change) for doc in pilots])
+    for changed in changes:
+        if changed.error is not None:
+            raise changed.error
+    return [changed.doc["_id"] for changed in changes if changed.changed and changed.doc]
+
+
 class PilotDocument:
     """Writes the pilot's document at its start, at every heartbeat, and at its end.
 
@@ -73,6 +106,7 @@ class PilotDocument:
         heartbeat: Seconds between two writes.
         live: Asked for what changes: counters, running tokens.
         reached: Called when a heartbeat reached the pool after one that did not.
+        asked: Told what others ask of the pilot, by the thread of the heartbeat.
     """
 
     def __init__(
@@ -83,11 +117,14 @@ class PilotDocument:
         heartbeat: float,
         live: Callable[[], dict[str, Any]],
         reached: Callable[[], None],
+        asked: Callable[[Ask], None],
     ) -> None:
         self._pool = pool
         self._heartbeat = heartbeat
         self._live = live
         self._reached = reached
+        self._asked = asked
+        self._heard: object = None
         self._early = True  # the first words came before the first token
         self._ended = False
         self._beaten = time.monotonic()
@@ -160,3 +197,8 @@ class PilotDocument:
         with self._pool.within(min(self._heartbeat / 2, HANG_SECONDS)):
             self._doc = self._pool.save_pilot(beat, look_first=self._late)
         self._beaten = time.monotonic()
+        what = self._doc.get("asked")
+        if what != self._heard and not self._ended:
+            self._heard = what
+            if what in {one.value for one in Ask}:
+                self._asked(Ask(what))

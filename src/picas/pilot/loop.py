@@ -10,7 +10,7 @@ from typing import Any
 
 from picas import needs, views
 from picas.errors import InputError, PoolError
-from picas.pilot.document import PilotDocument, new_holder
+from picas.pilot.document import Ask, PilotDocument, new_holder
 from picas.pilot.farewell import nothing_left
 from picas.pilot.health import Health
 from picas.pilot.lease import LeaseTimes
@@ -128,7 +128,7 @@ class Pilot:
         facts = {"slots": slots, "view": view, **offered, **(about or {})}
         times = times or LeaseTimes.of(settings)
         self._document = PilotDocument(
-            pool, self.holder, facts, times.heartbeat, self._live, self._reached
+            pool, self.holder, facts, times.heartbeat, self._live, self._reached, self._asked
         )
         self._outage = Outage(pool, self._recorder.keep, self._document.contact)
         self._reaper = Reaper(pool, times.lease)
@@ -159,6 +159,18 @@ class Pilot:
         self._pool.hurry(HURRY_SECONDS if now else FAREWELL_SECONDS)
         self._slots.stop(now=now)
         self.wake()
+
+    def drain(self, reason: str) -> None:
+        """End when what runs has ended; no new token is started. Callable from any thread."""
+        self._stopping = self._stopping or reason
+        self.wake()
+
+    def _asked(self, what: Ask) -> None:
+        """Somebody asked the pilot to end, by way of its document."""
+        if what is Ask.DRAIN:
+            self.drain("it was asked to drain")
+        else:
+            self.stop("it was asked to stop")
 
     def stop_waiting(self, seconds: float) -> None:
         """Give up a request to the pool that has no answer for `seconds`.

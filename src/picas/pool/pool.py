@@ -305,7 +305,7 @@ class Pool:
         return docs if past else holders
 
     def save_pilot(self, doc: Document, *, look_first: bool = False) -> Document:
-        """Write a pilot's own document over whatever is there; returns it with its revision.
+        """Write a pilot's own document over whatever is there; returns it as it is then.
 
         Args:
             doc: The document; its revision, if it has one, is that of the last write.
@@ -317,7 +317,8 @@ class Pool:
         def change(there: Document) -> Document | None:
             if there.get("state") == "ended" != doc.get("state"):
                 return None  # a heartbeat that hung until after the last word
-            return {**doc, **({"_rev": there["_rev"]} if "_rev" in there else {})}
+            # What others ask of the pilot stays until it was heard.
+            return {**doc, **{name: there[name] for name in ("_rev", "asked") if name in there}}
 
         (updated,) = update(self.store, [(doc, change)])
         if updated.error is not None:
