@@ -1,7 +1,5 @@
 """``picas cancel``: real pilots on both stores are asked to end, by way of the pool."""
 
-import json
-
 import pytest
 from tests.acceptance.test_actors import script
 from tests.acceptance.work import Work, until
@@ -15,12 +13,6 @@ from picas.token import State
 def _times(work: Work) -> None:
     """Pilots of the pool are heard of often."""
     work.picas("settings", "lease=10", "heartbeat=0.2")
-
-
-def pilots(work: Work) -> dict[str, str]:
-    """The pilots' short names, and their states."""
-    told = json.loads(work.picas("pilots", "--json", "--all").stdout)
-    return {pilot["pilot"]: pilot["state"] for pilot in told["pilots"]}
 
 
 def begun(work: Work, *names: str) -> None:
@@ -50,9 +42,9 @@ def test_stopped_by_name(work: Work) -> None:
 
 def test_all_are_drained(work: Work) -> None:
     """They finish what runs, take nothing more, and say why they ended."""
-    work.push(*["touch $PICAS_TOKEN_ID; sleep 2"] * 2, "echo later")
+    work.push(*["touch begun_$PICAS_TOKEN_ID; sleep 2"] * 3)
     with work.started("run", "--slots", "2", "--claim-ahead", "0") as pilot:
-        begun(work, "t0", "t1")
+        until(lambda: len(list(work.folder.glob("begun_*"))) == 2)
         assert "asked 1 pilot to drain" in work.picas("cancel", "--all", "--drain", "--yes").stdout
         _, err = pilot.communicate(timeout=30)
     assert "it was asked to drain" in err
