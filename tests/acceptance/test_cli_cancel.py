@@ -22,18 +22,19 @@ def begun(work: Work, *names: str) -> None:
 
 def test_stopped_by_name(work: Work) -> None:
     """One of two pilots ends; its token is back at once, and no try is counted."""
-    work.push("touch one; sleep 60", "touch two; sleep 60")
-    with work.started("run", "--slots", "1") as first:
-        begun(work, "one")
-        with work.started("run", "--slots", "1") as second:
-            begun(work, "two")
+    work.push(*["touch begun_$PICAS_TOKEN_ID; sleep 60"] * 2)
+    with work.started("run", "--slots", "1", "--claim-ahead", "0") as first:
+        until(lambda: len(list(work.folder.glob("begun_*"))) == 1)
+        (mine,) = (file.name.removeprefix("begun_") for file in work.folder.glob("begun_*"))
+        with work.started("run", "--slots", "1", "--claim-ahead", "0") as second:
+            until(lambda: len(list(work.folder.glob("begun_*"))) == 2)
             (name,) = [doc["_id"] for doc in _running(work) if doc["pid"] == first.pid]
             told = work.picas("cancel", name).stdout
             assert told == "asked 1 pilot to stop; they hear of it within 0.2 s\n"
             assert first.wait(timeout=30) == 0
-            until(lambda: token.state(work.get("t0")) is State.TODO)
-            assert work.get("t0")["scrub_count"] == 0
-            reason = token.attempts(work.get("t0"))[0]["reason"]
+            until(lambda: token.state(work.get(mine)) is State.TODO)
+            assert work.get(mine)["scrub_count"] == 0
+            reason = token.attempts(work.get(mine))[0]["reason"]
             assert reason == "released: it was asked to stop"
             assert second.poll() is None
             second.terminate()
