@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from picas import views
@@ -28,7 +28,7 @@ class DocumentMissing(TokenMissing, ValueError):
 class _Address:
     """Where the database is, and who asks: what a copy of a client needs."""
 
-    url: str
+    url: str = field(repr=False)  # there may be a password in it
     db: str
     username: str | None
     password: Secret

@@ -29,6 +29,8 @@ _STATES: Mapping[str, frozenset[str]] = {
 }
 _STATE_TERMS = frozenset.union(*_STATES.values())
 
+_OR = re.compile(r"\bor\b")
+
 _Terms = tuple[str, ...]
 _Emit = tuple[_Terms, str, str]
 """What is emitted: under which terms, the key and the value."""
@@ -76,7 +78,10 @@ def _condition(view: str, emits: Sequence[_Emit]) -> Condition | None:
     if len(found) > 1:
         raise _NotRead("its states have different conditions")
     terms = found.pop()
-    return parse(" and ".join(terms)) if terms else None
+    if not terms:
+        return None
+    # "or" binds less than the "and" between the terms.
+    return parse(" and ".join(f"({t})" if len(terms) > 1 and _OR.search(t) else t for t in terms))
 
 
 def _rest(state: str, terms: _Terms) -> _Terms:
@@ -133,18 +138,11 @@ class _Reader:
     def _terms(self) -> Iterator[str]:
         """The terms of a condition, up to its closing parenthesis, joined by ``&&``."""
         depth = 0
-        term: list[str] = []
-        while True:
-            word = self._take()
-            if word == ")" and depth == 0:
-                break
+        words: list[str] = []
+        while (word := self._take()) != ")" or depth:
             depth += (word == "(") - (word == ")")
-            if word == "&&" and depth == 0:
-                yield _term(term)
-                term = []
-            else:
-                term.append(word)
-        yield _term(term)
+            words.append(word)
+        yield from _and_terms(words)
 
     def _until(self, end: str) -> str:
         words = []
@@ -168,13 +166,47 @@ class _Reader:
         return word
 
 
+def _and_terms(words: Sequence[str]) -> Iterator[str]:
+    """The terms that ``&&`` joins, also within parentheses of their own."""
+    words = _bare(words)
+    if len(_split(words, "||")) > 1:
+        # One term in all: "&&" binds tighter in both languages, and `_rest` puts it in parentheses.
+        yield _term(words)
+        return
+    parts = _split(words, "&&")
+    for part in parts:
+        yield from _and_terms(part) if len(parts) > 1 else [_term(part)]
+
+
+def _split(words: Sequence[str], sign: str) -> list[Sequence[str]]:
+    """The words between signs that stand in no parentheses."""
+    parts: list[list[str]] = [[]]
+    depth = 0
+    for word in words:
+        depth += (word == "(") - (word == ")")
+        if word == sign and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return list(parts)
+
+
+def _bare(words: Sequence[str]) -> Sequence[str]:
+    """Words without the parentheses around them all."""
+    while len(words) > 2 and words[0] == "(" and words[-1] == ")":
+        depth = 0
+        for word in words[:-1]:
+            depth += (word == "(") - (word == ")")
+            if depth == 0:  # the first one is closed before the end
+                return words
+        words = words[1:-1]
+    return words
+
+
 def _term(words: Sequence[str]) -> str:
     """A term as it is compared: without what is mere style."""
-    while len(words) > 2 and words[0] == "(" and words[-1] == ")":
-        words = words[1:-1]
-    text = " ".join(words)
-    text = re.sub(r"^parseInt \( doc\.exit_code(?: , 10)? \)", "doc.exit_code", text)
-    return text.replace("|| ", "or ").replace("&& ", "and ")
+    text = " ".join({"||": "or", "&&": "and"}.get(word, word) for word in words)
+    return re.sub(r"^parseInt \( doc\.exit_code(?: , 10)? \)", "doc.exit_code", text)
 
 
 def _normal(word: str) -> str:

@@ -53,6 +53,10 @@ def test_a_password_is_never_shown(url: str, db: CouchDB) -> None:
     """Neither client nor database show it."""
     password = url.split("@")[0].rpartition(":")[2] if "@" in url else "secret"
     assert password not in f"{db!r} {db.db!r} {vars(db)!r}"
+    if "@" in url:
+        server, _, name = url.rpartition("/")
+        own = CouchDB(server, name)  # the login is in the URL
+        assert password not in f"{own!r} {own.db!r} {vars(own)!r} {vars(own.copy())!r}"
 
 
 def test_documents_in_and_out(db: CouchDB) -> None:
@@ -260,6 +264,16 @@ def test_a_view_of_one_s_own(db: CouchDB) -> None:
     db.add_view("todo", MAP, design_doc="SingleCore")
     assert db["_design/SingleCore"]["_rev"] == rev
     assert ids(db.view("todo", design_doc="SingleCore")) == ["one"]
+
+
+def test_a_view_of_one_s_own_with_or(db: CouchDB) -> None:
+    """CouchDB runs the function, the embedded store reads it; both show the same tokens."""
+    fill(db, "a", cores=1)
+    fill(db, "b", cores=1, gpus=1)
+    fill(db, "c", cores=2, gpus=1)
+    code = MAP.replace("doc.cores == 1", "(doc.cores == 1 || doc.cores == 2) && doc.gpus == 1")
+    db.add_view("todo", code, design_doc="Gpus")
+    assert ids(db.view("todo", design_doc="Gpus")) == ["b", "c"]
 
 
 def test_javascript_the_embedded_store_cannot_run(url: str, db: CouchDB) -> None:

@@ -67,6 +67,40 @@ def test_several_terms() -> None:
     assert not found.matches({"site": "ab", "n": 4, "input": {"deep": 2}})
 
 
+TODO = 'doc.type == "token" && doc.lock == 0 && doc.done == 0'
+
+
+@pytest.mark.parametrize(
+    ("terms", "fits", "fits_not"),
+    [
+        ("(doc.a == 1 || doc.a == 2) && doc.b == 1", {"a": 2, "b": 1}, {"a": 1}),
+        ("((doc.a == 1) || (doc.a == 2)) && doc.b == 1", {"a": 2, "b": 1}, {"a": 1}),
+        ("(doc.a == 1 || doc.a == 2 && doc.b == 1)", {"a": 1}, {"a": 2}),
+        ("(doc.a == 1 && doc.b == 1)", {"a": 1, "b": 1}, {"a": 1}),
+        ("doc.site == 'x || y && z'", {"site": "x || y && z"}, {"site": "x or y and z"}),
+    ],
+)
+def test_and_binds_before_or(
+    terms: str, fits: dict[str, object], fits_not: dict[str, object]
+) -> None:
+    """Terms keep their meaning in JavaScript when they are joined; texts stay as they are."""
+    found = condition_of(
+        "todo", f"function(doc) {{ if ({TODO} && {terms}) {{ emit(doc._id, doc._id); }} }}"
+    )
+    assert found is not None
+    assert found.matches(fits)
+    assert not found.matches(fits_not)
+
+
+@pytest.mark.parametrize(
+    "terms", [f"{TODO} && doc.a == 1 || doc.a == 2", f"doc.a == 2 || {TODO}", f"({TODO}) || true"]
+)
+def test_tokens_in_any_state_are_refused(terms: str) -> None:
+    """With an "or" beside the terms of the state, JavaScript emits other tokens, too."""
+    with pytest.raises(Unsupported):
+        condition_of("todo", f"function(doc) {{ if ({terms}) {{ emit(doc._id, doc._id); }} }}")
+
+
 def test_an_overview_counts_the_same_tokens() -> None:
     """Its condition is that of its states."""
     code = """function(doc) { if (doc.type == "token" && doc.cores == 4) {
