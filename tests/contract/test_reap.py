@@ -77,6 +77,18 @@ def test_a_living_pilot_keeps_its_tokens(pool: Pool) -> None:
     assert token.state(pool.get("b")) is State.TODO
 
 
+def test_a_pilot_whose_job_has_ended_is_not_waited_for(pool: Pool) -> None:
+    """By a scheduler's word its tokens are back at the first look; no other pilot's are."""
+    dead = pilot(pool, "pilot_dead", silent=1)
+    claimed(pool, dead, "a")
+    alive = pilot(pool, "pilot_alive", silent=1)
+    claimed(pool, alive, "b")
+    reaped = pool.reap(LEASE, dead=["pilot_dead", "pilot_that_is_none"])
+    assert (reaped.pilots, reaped.tokens) == (("pilot_dead",), 1)
+    assert token.state(pool.get("a")) is State.TODO
+    assert token.state(pool.get("b")) is State.LOCKED
+
+
 def test_after_an_outage_the_living_have_time_to_say_so(pool: Pool) -> None:
     """After an outage all pilots are silent: who says that it lives in time keeps its tokens."""
     slow = pilot(pool, "pilot_slow", silent=LEASE + 100)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from picas import token
@@ -219,7 +219,14 @@ class Pool:
 
         return change_all(self.store, ids, change)
 
-    def reap(self, lease: float, *, thorough: bool = False, tidy: bool = False) -> Reaped:
+    def reap(
+        self,
+        lease: float,
+        *,
+        thorough: bool = False,
+        tidy: bool = False,
+        dead: Collection[str] = (),
+    ) -> Reaped:
         """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
 
         A single look finds nobody gone: after an outage all pilots are silent. Where it names
@@ -230,13 +237,15 @@ class Pool:
             thorough: Look at the locked tokens even if every pilot seems well: for those of
                 pilots whose document is missing, or says that they hold none.
             tidy: Delete the documents of pilots that ended a month ago.
+            dead: Ids of pilots that are gone by the word of a scheduler: these are not waited for.
         """
         try:
             begun = self.now()
             pilots = self.pilots(past=tidy)
             touch = self.touch.seconds(begun, self.now(), lease)
             holders = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
-            reaped = reap(self.store, Census(holders, begun, lease, touch), thorough=thorough)
+            census = Census(holders, begun, lease, touch, dead)
+            reaped = reap(self.store, census, thorough=thorough)
             if tidy:
                 forget(self.store, pilots, begun)
         except PoolError:
