@@ -102,10 +102,15 @@ def allowed_cores(environ: Mapping[str, str] = os.environ) -> int:
     """The cores this process may really use: the scheduler's word, else the affinity mask.
 
     Source: the Slurm manual for ``sbatch`` (SLURM_CPUS_PER_TASK is set only with ``-c``, else
-    SLURM_CPUS_ON_NODE) and DIRAC's ``DIRAC_PROCESSORS``. PICAS_CORES is that of our own local jobs,
-    which may run within one of another batch system.
+    SLURM_CPUS_ON_NODE) and DIRAC's ``DIRAC_PROCESSORS``. PICAS_JOB_CORES is that of our own local
+    jobs, which may run within one of another batch system.
     """
-    for name in ("PICAS_CORES", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "DIRAC_PROCESSORS"):
+    for name in (
+        "PICAS_JOB_CORES",
+        "SLURM_CPUS_PER_TASK",
+        "SLURM_CPUS_ON_NODE",
+        "DIRAC_PROCESSORS",
+    ):
         value = environ.get(name, "")
         if value.isdigit() and int(value) > 0:
             return int(value)

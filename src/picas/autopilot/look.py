@@ -86,7 +86,7 @@ class Work:
         if total == 0:
             return Work(0)
         shape = kind.shape
-        offer = Offer("", shape.cores, shape.memory, shape.gpus)
+        offer = Offer("", shape.cores, shape.memory, shape.gpus, shape.time)
         design, name = views.split(kind.view)
         if name == views.TODO and not pool.store.candidates(kind.view, 1, offer.ready_at).docs:
             return Work(0, total)

@@ -97,7 +97,7 @@ class Local(Scheduler):
         folder.mkdir(parents=True, mode=0o700)
         facts = {"name": batch.name, "machine": machine(), "submitted": time.time()}
         (folder / _FACTS).write_text(json.dumps(facts))
-        environ = {**os.environ, "PICAS_LOCAL_JOB": job, "PICAS_CORES": str(batch.shape.cores)}
+        environ = {**os.environ, "PICAS_LOCAL_JOB": job, "PICAS_JOB_CORES": str(batch.shape.cores)}
         if batch.shape.time is not None:
             environ["PICAS_JOB_END"] = str(int(time.time() + batch.shape.time))
         with (folder / _OUTPUT).open("wb") as output, open(os.devnull, "rb") as nothing:  # noqa: PTH123
