@@ -142,7 +142,7 @@ def test_killed_and_started_again(site: Site) -> None:
     """It goes on with what there is: no pilot is submitted twice, and none is forgotten."""
     site.work.push(*["sleep 600"] * 9)
     with site.flying() as autopilot:
-        until(lambda: site.submitted() >= 2)
+        until(lambda: len(site.states()) >= 1)  # the ledger may not know of it yet
         autopilot.send_signal(signal.SIGKILL)
     with site.flying() as autopilot:
         until(lambda: site.states() == ["running"] * 3, 60)
