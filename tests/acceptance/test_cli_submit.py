@@ -145,3 +145,16 @@ def test_in_the_background_of_this_machine(picas: Picas) -> None:
     assert len(set((picas.folder / "ledger").read_text().split())) == 20
     state = Path(f"{picas.folder}.home") / ".local/state/picas/jobs"
     assert "no work left" in (state / pilots[0]["local_job_id"] / "output").read_text()
+
+
+@pytest.mark.couchdb
+def test_jobs_that_wait_are_taken_out_of_the_queue(
+    picas: Picas, site: dict[str, str], slurm: Slurm
+) -> None:
+    """By the id of their array, as pilots that run are asked by it."""
+    done = picas("submit", "slurm", "--pilots", "2", "--sbatch=--hold", "--json", env=site)
+    (job,) = json.loads(done.stdout)["jobs"]
+    told = json.loads(picas("cancel", job["job"], "--json", env=site).stdout)
+    assert (told["asked"], set(told["jobs"])) == ([], {f"{job['job']}_0", f"{job['job']}_1"})
+    slurm.wait()
+    assert "no pilot at work" in picas("cancel", job["job"], env=site, status=5).stderr
