@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tests.acceptance.accounts import bare, login
 from tests.acceptance.work import Work
+from tests.slurm.cluster import Slurm
+
+from picas.pool import connect
 
 
 @pytest.fixture(params=["embedded", "couchdb"])
@@ -25,3 +29,11 @@ def work(pool_url: str, tmp_path: Path) -> Work:
 def local(tmp_path: Path) -> Work:
     """An empty embedded pool, and a folder."""
     return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
+
+
+@pytest.fixture
+def site(slurm: Slurm, database: str) -> dict[str, str]:
+    """The environment of a user of the cluster, whose pool is a fresh database."""
+    with connect(database, create=True):
+        pass
+    return {**slurm.environment, "PICAS_POOL": bare(database), **login(database)}

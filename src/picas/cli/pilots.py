@@ -41,7 +41,10 @@ _NAMED = 3
 """Pilots that are named where several say the same."""
 
 _PAST = (PilotState.ENDED, PilotState.LOST)
-_FACTS = ("hostname", "pid", "version", "view", "logs", "slots", "cores", "memory", "gpus")
+_FACTS = (
+    *("hostname", "pid", "version", "view", "logs", "slots", "cores", "memory", "gpus"),
+    *("cluster", "restarts"),
+)
 _COUNTERS = ("done", "error", "scrubbed", "released", "fenced", "unsettled")
 _MOMENTS = ("started", "heartbeat", "ended")
 

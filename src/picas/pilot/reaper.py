@@ -5,6 +5,7 @@ import random
 import time
 
 from picas.errors import ViewMissing
+from picas.pilot.requeue import JobRun
 from picas.pool import Pool, Reaped
 from picas.pool.reap import grace, pause
 
@@ -26,6 +27,8 @@ log = logging.getLogger("picas.pilot")
 class Reaper:
     """Gives back the tokens of pilots that are gone, at random moments.
 
+    In a batch job that was requeued the first look is at once: the pilot of its former run is dead.
+
     Args:
         pool: The pool.
         lease: Its lease time, in seconds.
@@ -35,7 +38,9 @@ class Reaper:
         self._pool = pool
         self._lease = lease
         self._at = 0.0
-        self._plan(living=0)
+        self._job = JobRun.of()
+        if not self._job.restarts:
+            self._plan(living=0)
 
     @property
     def wait(self) -> float:
@@ -61,7 +66,8 @@ class Reaper:
         thorough = thorough or random.random() < THOROUGH
         try:
             tidy = random.random() < TIDY
-            reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy)
+            dead = self._job.follows if self._job.restarts else None
+            reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy, dead=dead)
         except ViewMissing as error:
             # The pilot's own work does not need that view: no reason to end.
             log.warning("tokens of pilots that are gone cannot be looked for: %s", error)

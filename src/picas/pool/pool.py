@@ -219,7 +219,14 @@ class Pool:
 
         return change_all(self.store, ids, change)
 
-    def reap(self, lease: float, *, thorough: bool = False, tidy: bool = False) -> Reaped:
+    def reap(
+        self,
+        lease: float,
+        *,
+        thorough: bool = False,
+        tidy: bool = False,
+        dead: Callable[[Document], bool] | None = None,
+    ) -> Reaped:
         """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
 
         A single look finds nobody gone: after an outage all pilots are silent. Where it names
@@ -230,13 +237,17 @@ class Pool:
             thorough: Look at the locked tokens even if every pilot seems well: for those of
                 pilots whose document is missing, or says that they hold none.
             tidy: Delete the documents of pilots that ended a month ago.
+            dead: Tells of a pilot's document whether that pilot is dead for certain, as its
+                scheduler may know: the first look gives back its tokens.
         """
         try:
             begun = self.now()
             pilots = self.pilots(past=tidy)
             touch = self.touch.seconds(begun, self.now(), lease)
             holders = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
-            reaped = reap(self.store, Census(holders, begun, lease, touch), thorough=thorough)
+            known = frozenset(i for i, doc in holders.items() if dead is not None and dead(doc))
+            census = Census(holders, begun, lease, touch, known)
+            reaped = reap(self.store, census, thorough=thorough)
             if tidy:
                 forget(self.store, pilots, begun)
         except PoolError:

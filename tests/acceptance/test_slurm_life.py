@@ -1,0 +1,128 @@
+"""What a cluster does to pilots: requeue, the death of a node; in a real Slurm and CouchDB."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.acceptance.accounts import Picas
+from tests.acceptance.work import until
+from tests.slurm.cluster import Slurm
+
+from picas import token
+from picas.pool import connect
+from picas.pool.reap import may_hold_tokens
+from picas.token import State
+
+pytestmark = pytest.mark.couchdb
+
+LONG_LEASE = {"PICAS_LEASE": "1h"}
+"""Nothing comes back by the lease while a test runs."""
+
+SHORT_LEASE = {"PICAS_LEASE": "10s"}
+
+
+@pytest.fixture
+def picas(tmp_path: Path) -> Picas:
+    """The command, in an empty folder with an empty HOME."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Picas(folder)
+
+
+def push(database: str, *inputs: str) -> None:
+    """Push commands as tokens that are named t0, t1 and so on."""
+    with connect(database) as pool:
+        docs = [token.new({"input": line}, f"t{i}") for i, line in enumerate(inputs)]
+        assert all(pushed.error is None for pushed in pool.push(docs))
+
+
+def submit(picas: Picas, env: dict[str, str], *options: str) -> str:
+    """Submit pilots; returns the id of their job array."""
+    done = picas("submit", "slurm", "--json", *options, env=env)
+    (job,) = json.loads(done.stdout)["jobs"]
+    return str(job["job"])
+
+
+def start_now(slurm: Slurm, job: str) -> None:
+    """Let a requeued job start at once: Slurm has it wait for two minutes."""
+    slurm.until("requeued job", lambda: slurm.job(job)[0]["JobState"] == "PENDING", 60)
+    slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now")
+
+
+@contextmanager
+def dead(slurm: Slurm, node: str) -> Iterator[None]:
+    """A node without power, which comes back at the end."""
+    slurm.kill_node(node)
+    slurm.mark_down(node)
+    try:
+        yield
+    finally:
+        slurm.revive_node(node)
+
+
+def test_requeue_of_a_running_pilot(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """What it ran is given back, and done by the job's next run, once; no try is charged."""
+    push(database, 'touch begun; [ "$SLURM_RESTART_COUNT" ] || exec sleep 300; echo x >>ledger')
+    job = submit(picas, {**site, **LONG_LEASE})
+    until((picas.folder / "begun").exists)
+    slurm.run("scontrol", "requeue", f"{job}_0")
+    start_now(slurm, f"{job}_0")
+    slurm.wait()
+    assert (picas.folder / "ledger").read_text() == "x\n"
+    with connect(database) as pool:
+        doc, pilots = pool.get("t0"), sorted(pool.pilots(), key=lambda pilot: pilot["restarts"])
+    assert token.state(doc) is State.DONE
+    assert doc["scrub_count"] == 0
+    assert [e["reason"] for e in token.attempts(doc)] == ["released: SIGTERM", "exit code 0"]
+    assert [(p["slurm_job_id"], p["restarts"], p["state"]) for p in pilots] == [
+        *((f"{job}_0", 0, "ended"), (f"{job}_0", 1, "ended")),
+    ]
+
+
+def test_a_job_that_runs_again_starts_clean(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Its node died: the job's next run gives back at once what the pilot there held."""
+    push(database, 'touch begun; [ "$SLURM_RESTART_COUNT" ] || exec sleep 300; echo x >>ledger')
+    job = submit(picas, {**site, **LONG_LEASE})
+    until((picas.folder / "begun").exists)
+    with dead(slurm, slurm.job(f"{job}_0")[0]["BatchHost"]):
+        start_now(slurm, f"{job}_0")
+        slurm.wait()
+    assert (picas.folder / "ledger").read_text() == "x\n"
+    with connect(database) as pool:
+        doc, pilots = pool.get("t0"), pool.pilots()
+    assert token.state(doc) is State.DONE
+    assert doc["scrub_count"] == 0
+    assert [e["reason"] for e in token.attempts(doc)] == [token.LOST, "exit code 0"]
+    assert {(p["restarts"], p["state"]) for p in pilots} == {(0, "lost"), (1, "ended")}
+
+
+def test_death_of_a_node_in_mid_run(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Its tokens are back within the lease time, and all are done, each recorded once."""
+    push(database, *["sleep 1; echo $PICAS_TOKEN_ID >>ledger"] * 60)
+    ledger = picas.folder / "ledger"
+    # So many cores that each pilot has a node of its own.
+    options = ("--pilots", "3", "--cores", "6", "--slots", "2", "--sbatch=--no-requeue")
+    job = submit(picas, {**site, **SHORT_LEASE}, *options)
+    until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) > 6, 60)
+    victim = f"{job}_1"
+    with dead(slurm, slurm.job(victim)[0]["BatchHost"]):
+        slurm.wait()
+    with connect(database) as pool:
+        docs, pilots = list(pool.find("Monitor/done")), pool.pilots()
+    assert len(docs) == 60
+    assert {doc["scrub_count"] for doc in docs} == {0}
+    assert Counter(ledger.read_text().split()).keys() == {f"t{i}" for i in range(60)}
+    reasons = [Counter(e["reason"] for e in token.attempts(doc)) for doc in docs]
+    assert {reason["exit code 0"] for reason in reasons} == {1}
+    assert 1 <= sum(reason[token.LOST] for reason in reasons) <= 2
+    assert {p["slurm_job_id"]: p["state"] for p in pilots}[victim] == "lost"
+    assert not any(may_hold_tokens(pilot) for pilot in pilots)
