@@ -36,7 +36,7 @@ NOT_FOUND: Final = 127
 """Exit code of a command that does not exist, as a shell has it."""
 
 _WORD_SECONDS: Final = 2.0
-"""How much later than its task a pilot may be told to end: schedulers signal all of a job at once."""
+"""How much later than its task a pilot may be told to end: schedulers signal both at once."""
 
 _FIRST_SAMPLE: Final = 0.05
 _LONGEST_SAMPLE_INTERVAL: Final = 5.0
