@@ -79,6 +79,18 @@ def test_a_living_pilot_keeps_its_tokens(pool: Pool) -> None:
     assert token.state(pool.get("b")) is State.TODO
 
 
+def test_a_pilot_whose_job_has_ended_is_not_waited_for(pool: Pool) -> None:
+    """By a scheduler's word its tokens are back at the first look; no other pilot's are."""
+    dead = pilot(pool, "pilot_dead", silent=1)
+    claimed(pool, dead, "a")
+    alive = pilot(pool, "pilot_alive", silent=1)
+    claimed(pool, alive, "b")
+    reaped = pool.reap(LEASE, dead=["pilot_dead", "pilot_that_is_none"])
+    assert reaped == Reaped(("pilot_dead",), tokens=1, living=1)
+    assert token.state(pool.get("a")) is State.TODO
+    assert token.state(pool.get("b")) is State.LOCKED
+
+
 def test_after_an_outage_the_living_have_time_to_say_so(pool: Pool) -> None:
     """After an outage all pilots are silent: who says that it lives in time keeps its tokens."""
     slow = pilot(pool, "pilot_slow", silent=LEASE + 100)
@@ -123,18 +135,6 @@ def test_late_result_of_a_reaped_token_is_fenced(pool: Pool) -> None:
     outcome = Outcome(0, 1, 2, "exit code 0", 1)
     assert pool.settle([Settlement(doc, outcome)]) == [Verdict.FENCED]
     assert token.state(pool.get("a")) is State.TODO
-
-
-def test_a_pilot_that_is_dead_for_certain_is_not_watched_first(pool: Pool) -> None:
-    """One look gives back its tokens, however fresh its heartbeat; others keep theirs."""
-    dead = pilot(pool, "pilot_dead", silent=1, slurm_job_id="7")
-    claimed(pool, dead, "a")
-    claimed(pool, pilot(pool, "pilot_alive", silent=1, slurm_job_id="8"), "b")
-    reaped = pool.reap(LEASE, dead=lambda doc: doc["slurm_job_id"] == "7")
-    assert reaped == Reaped(("pilot_dead",), tokens=1, living=1)
-    assert [token.state(pool.get(i)) for i in "ab"] == [State.TODO, State.LOCKED]
-    assert pool.get("a")["scrub_count"] == 0
-    assert pool.reap(LEASE, dead=lambda doc: doc["slurm_job_id"] == "7") == Reaped(living=1)
 
 
 def test_a_requeued_job_takes_back_what_its_former_run_held(

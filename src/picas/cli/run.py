@@ -1,6 +1,7 @@
 """``picas run``: a pilot on this machine, until there is no work left."""
 
 import logging
+import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -136,6 +137,7 @@ def run_command(
         check_program(command)
     view = "/".join(views.split(view))
     adopt_orphans()
+    submission = _submission()
     holder = new_holder()
     with pool(pool_url) as opened:
         runner = CommandRunner(
@@ -155,7 +157,7 @@ def run_command(
                 view=view,
                 slots=slots,
                 criteria=StopCriteria(**criteria, ends_in=_ends_in(margin)),
-                about={"logs": str(runner.logs)},
+                about={"logs": str(runner.logs), **submission},
                 spool=runner.logs / "spool",
                 claim_ahead=claim_ahead,
             )
@@ -165,6 +167,12 @@ def run_command(
                 summary = pilot.run()
         _say_files(runner, summary)
         return _say_end(summary, view, runner.logs, interrupted=signal.SIGINT in came)
+
+
+def _submission() -> dict[str, str]:
+    """By which submission of an autopilot this pilot came; pilots that tasks start have none."""
+    name = os.environ.pop("PICAS_SUBMISSION", "")
+    return {"submission": name} if name else {}
 
 
 def _ends_in(margin: float) -> float | None:

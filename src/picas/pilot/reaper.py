@@ -39,7 +39,8 @@ class Reaper:
         self._lease = lease
         self._at = 0.0
         self._job = JobRun.of()
-        if not self._job.restarts:
+        self._first = self._job.restarts > 0
+        if not self._first:
             self._plan(living=0)
 
     @property
@@ -66,8 +67,9 @@ class Reaper:
         thorough = thorough or random.random() < THOROUGH
         try:
             tidy = random.random() < TIDY
-            dead = self._job.follows if self._job.restarts else None
+            dead = self._former()
             reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy, dead=dead)
+            self._first = False
         except ViewMissing as error:
             # The pilot's own work does not need that view: no reason to end.
             log.warning("tokens of pilots that are gone cannot be looked for: %s", error)
@@ -83,6 +85,11 @@ class Reaper:
                 reaped.errors,
             )
         return reaped
+
+    def _former(self) -> list[str]:
+        """The pilots of this job's former runs, as long as nobody looked for them."""
+        pilots = self._pool.pilots(past=False) if self._first else ()
+        return [doc["_id"] for doc in pilots if self._job.follows(doc)]
 
     def _plan(self, living: int) -> None:
         """Choose the time of the next look: at random, so that pilots do not look in step."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from picas import token
@@ -225,7 +225,7 @@ class Pool:
         *,
         thorough: bool = False,
         tidy: bool = False,
-        dead: Callable[[Document], bool] | None = None,
+        dead: Collection[str] = (),
     ) -> Reaped:
         """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
 
@@ -237,16 +237,14 @@ class Pool:
             thorough: Look at the locked tokens even if every pilot seems well: for those of
                 pilots whose document is missing, or says that they hold none.
             tidy: Delete the documents of pilots that ended a month ago.
-            dead: Tells of a pilot's document whether that pilot is dead for certain, as its
-                scheduler may know: the first look gives back its tokens.
+            dead: Ids of pilots that are gone by the word of a scheduler: these are not waited for.
         """
         try:
             begun = self.now()
             pilots = self.pilots(past=tidy)
             touch = self.touch.seconds(begun, self.now(), lease)
             holders = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
-            known = frozenset(i for i, doc in holders.items() if dead is not None and dead(doc))
-            census = Census(holders, begun, lease, touch, known)
+            census = Census(holders, begun, lease, touch, dead)
             reaped = reap(self.store, census, thorough=thorough)
             if tidy:
                 forget(self.store, pilots, begun)

@@ -2,12 +2,11 @@
 
 A pilot is gone when its heartbeat is older than the lease time, *and* whoever looks has been in
 touch with the pool without a break for a while: after an outage of the pool all pilots were silent
-for long, and those that live must have the time to say so. Where somebody knows for certain that a
-pilot is dead (its scheduler says so), nothing of that is waited for.
+for long, and those that live must have the time to say so.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,14 +92,14 @@ class Census:
         now: The pool's time when they were read, or earlier, in epoch seconds.
         lease: Seconds without a heartbeat after which a pilot counts as gone.
         touch: Seconds for which this process has been in touch with the pool.
-        dead: Those of the pilots that are dead for certain, heard of or not.
+        dead: Pilots that are gone by another's word: their batch job has ended.
     """
 
     pilots: Mapping[str, Document]
     now: float
     lease: float
     touch: float
-    dead: frozenset[str] = frozenset()
+    dead: Collection[str] = ()
 
     @property
     def can_tell(self) -> bool:
@@ -110,7 +109,7 @@ class Census:
     def gone(self) -> set[str]:
         """The pilots that are gone."""
         silent = self._silent_for(self.lease) if self.can_tell else set()
-        return silent | self.dead
+        return silent | (self.pilots.keys() & set(self.dead))
 
     def suspects(self) -> set[str]:
         """The pilots that are silent, or almost, and not known to be gone."""
@@ -118,7 +117,7 @@ class Census:
 
     def living(self) -> int:
         """How many pilots are heard of."""
-        return len(self.pilots.keys() - self._silent_for(self.lease) - self.dead)
+        return len(self.pilots.keys() - self._silent_for(self.lease) - set(self.dead))
 
     def strangers(self, locked: Iterable[Mapping[str, Any]]) -> set[str]:
         """Pilots of old locks that have no document here."""
