@@ -95,7 +95,7 @@ class Local(Scheduler):
     def _start(self, job: str, batch: Batch) -> None:
         folder = self._folder / job
         folder.mkdir(parents=True, mode=0o700)
-        facts = {"name": batch.name, "machine": _machine(), "submitted": time.time()}
+        facts = {"name": batch.name, "machine": machine(), "submitted": time.time()}
         (folder / _FACTS).write_text(json.dumps(facts))
         environ = {**os.environ, "PICAS_LOCAL_JOB": job, "PICAS_CORES": str(batch.shape.cores)}
         if batch.shape.time is not None:
@@ -154,7 +154,7 @@ class _Record:
         """Read it; None for what is no job of this machine since it was started."""
         try:
             facts = json.loads((folder / _FACTS).read_text())
-            if facts["machine"] != _machine():
+            if facts["machine"] != machine():
                 return None
             pid, start = _process(folder / _PROCESS)
             return _Record(folder.name, str(facts["name"]), float(facts["submitted"]), pid, start)
@@ -207,7 +207,7 @@ def _process(file: Path) -> tuple[int | None, int | None]:
 
 
 @functools.cache
-def _machine() -> str:
+def machine() -> str:
     """This host since it was started: then the numbers of processes begin anew."""
     boot = _BOOT.read_text().strip() if _BOOT.exists() else ""
     return f"{socket.gethostname()} {boot}".strip()
