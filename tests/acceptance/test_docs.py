@@ -48,7 +48,7 @@ def test_commands_of_a_page_do_what_it_says(
         skipped_component("C compiler", "there is no cc or no make: the fractals are not built")
         pytest.skip("C compiler: there is no cc or no make")
     variables: dict[str, str] = {}
-    if re.search(r"^\$ .*\b(sbatch|scontrol|picas submit slurm|doctor --slurm)\b", text, re.M):
+    if re.search(r"^\$ .*\b(sbatch|submit slurm|doctor --slurm|autopilot)\b", text, re.M):
         variables |= request.getfixturevalue("slurm").environment
     if re.search(r"^\$ ssh |^via = .ssh ", text, re.M):
         variables |= {"PATH": _with_ssh(tmp_path / "ssh")}

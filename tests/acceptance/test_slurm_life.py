@@ -48,8 +48,14 @@ def submit(picas: Picas, env: dict[str, str], *options: str) -> str:
 
 def start_now(slurm: Slurm, job: str) -> None:
     """Let a requeued job start at once: Slurm has it wait for two minutes."""
-    slurm.until("requeued job", lambda: slurm.job(job)[0]["JobState"] == "PENDING", 60)
-    slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now")
+
+    def started() -> bool:
+        (facts,) = slurm.job(job)
+        if facts["JobState"] == "PENDING":
+            slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+        return facts["Restarts"] == "1" and facts["JobState"] in ("RUNNING", "COMPLETED")
+
+    slurm.until("second run of the job", started, 60)
 
 
 @contextmanager
