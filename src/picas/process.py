@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -106,6 +106,7 @@ class Task:
         time_limit: Seconds of wall-clock time; none by default.
         grace: Seconds between TERM and KILL.
         instead: What to run if `argv` cannot be executed.
+        cpus: The CPUs it may run on; by default those of this process.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Task:
         time_limit: float | None = None,
         grace: float = 10.0,
         instead: Sequence[str] = (),
+        cpus: Collection[int] = (),
     ) -> None:
         self._argv, self._instead = list(argv), list(instead)
         self._out, self._err = out, err
@@ -127,6 +129,7 @@ class Task:
         self._cwd = cwd
         self._time_limit = time_limit
         self._grace = grace
+        self._cpus = cpus
         self._asked = _Asked.NOTHING
         self._bell: _Bell | None = None
         # Re-entrant: a signal handler may call `stop` in the thread that is inside `run`.
@@ -251,7 +254,7 @@ class Task:
         if not program:
             raise self._refuse(err, NOT_FOUND, "the command is empty")
         try:
-            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd)
+            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd, self._cpus)
         except ValueError as problem:
             raise self._refuse(
                 err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}"

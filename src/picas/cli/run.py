@@ -66,7 +66,20 @@ log = logging.getLogger(SAYING)
     show_default="0.5s",
     help="Claim short tokens ahead: about so much running time beyond the free slots; 0: none.",
 )
-@click.option("--endless", is_flag=True, help="Wait for new tokens when there are none.")
+@click.option(
+    "--idle",
+    type=Duration(),
+    default=0.0,
+    show_default="0",
+    help="Wait so long for new tokens when there are none.",
+)
+@click.option("--endless", is_flag=True, help="Wait for new tokens without an end.")
+@click.option(
+    "--bind/--no-bind",
+    default=None,
+    show_default="in a batch job",
+    help="Give each task CPUs of its own.",
+)
 @click.option(
     "--attach",
     multiple=True,
@@ -115,6 +128,7 @@ def run_command(
     log_limit: int,
     grace: float,
     margin: float,
+    bind: bool | None,
     verbose: bool,
     log_json: bool,
     pool_url: str | None,
@@ -160,6 +174,7 @@ def run_command(
                 about={"logs": str(runner.logs), **submission},
                 spool=runner.logs / "spool",
                 claim_ahead=claim_ahead,
+                bind=bind,
             )
             screen = Screen(as_json=log_json, verbose=verbose)
             _say_start(pilot, opened, view, slots)

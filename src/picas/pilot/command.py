@@ -19,6 +19,7 @@ from urllib.parse import quote
 from picas import token
 from picas.errors import ConfigError, InputError, TaskError
 from picas.logs import Excerpt
+from picas.pilot.places import Place
 from picas.pilot.runner import Files, Result
 from picas.process import EndedBy, Finished, Task
 from picas.token import Document, Outcome
@@ -78,14 +79,14 @@ class CommandRunner:
         self._ready = False
         self._lock = threading.Lock()
 
-    def start(self, doc: Document, time_limit: float | None) -> "CommandTask":
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> "CommandTask":
         """Prepare one token.
 
         Raises:
             TaskError: Its files cannot be written on this host.
         """
         self._make_logs_folder()
-        return CommandTask(self, doc, time_limit)
+        return CommandTask(self, doc, time_limit, place)
 
     def close(self) -> None:
         """Delete what was made here and is empty: the scratch folder, folders for logs."""
@@ -128,7 +129,9 @@ def _make_folder(folder: Path) -> None:
 class CommandTask:
     """One token's command."""
 
-    def __init__(self, runner: CommandRunner, doc: Document, time_limit: float | None) -> None:
+    def __init__(
+        self, runner: CommandRunner, doc: Document, time_limit: float | None, place: Place
+    ) -> None:
         self._runner = runner
         self._doc = doc
         self._limit = time_limit
@@ -150,10 +153,11 @@ class CommandTask:
             argv,
             out=self._out,
             err=self._err,
-            env=self._environ(),
+            env=self._environ(place),
             time_limit=time_limit,
             grace=runner.grace,
             instead=instead,
+            cpus=place.cpus,
         )
 
     def stop(self, *, now: bool = False) -> None:
@@ -207,12 +211,17 @@ class CommandTask:
             return False
         return disk.f_bavail * disk.f_frsize < _ROOM
 
-    def _environ(self) -> dict[str, str]:
-        return self._runner.environ | {
-            "PICAS_TOKEN_ID": self._doc["_id"],
-            "PICAS_TOKEN_FILE": self._token_file,
-            "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
-        }
+    def _environ(self, place: Place) -> dict[str, str]:
+        inherited = self._runner.environ
+        return (
+            inherited
+            | place.environ(inherited)
+            | {
+                "PICAS_TOKEN_ID": self._doc["_id"],
+                "PICAS_TOKEN_FILE": self._token_file,
+                "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
+            }
+        )
 
     def _write_token_file(self) -> None:
         try:
