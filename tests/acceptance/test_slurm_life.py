@@ -1,6 +1,7 @@
 """What a cluster does to pilots: requeue, the death of a node; in a real Slurm and CouchDB."""
 
 import json
+import venv
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,3 +133,40 @@ def test_death_of_a_node_in_mid_run(
     assert 1 <= sum(reason[token.LOST] for reason in reasons) <= 2
     assert {p["slurm_job_id"]: p["state"] for p in pilots}[victim] == "lost"
     assert not any(may_hold_tokens(pilot) for pilot in pilots)
+
+
+def test_modules_and_a_virtual_environment(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """The script's module and environment are there for tasks; the pilot keeps its own Python."""
+    venv.create(picas.folder / "my env", symlinks=True)
+    script = [
+        *("#!/bin/bash -l", "#SBATCH --output=own.log", "set -e"),
+        *("module load thing/1.0", "source 'my env/bin/activate'"),
+        'export FLAGS="a b"',
+    ]
+    (picas.folder / "setup.sh").write_text("\n".join(script))
+    code = "import os, sys; print(sys.prefix, os.environ['LOADED'], os.environ['FLAGS'], sep='|')"
+    push(database, f'python3 -c "{code}"')
+    # As sites have it: a function of the shell, which is handed on by the environment.
+    module = {"BASH_FUNC_module%%": '() { [ "$1" = load ] && export LOADED="$2"\n}'}
+    submit(picas, {**site, **module}, "--script", "setup.sh")
+    slurm.wait()
+    assert "1 token done" in (picas.folder / "own.log").read_text()
+    with connect(database) as pool:
+        said = b"".join(pool.attachment("t0", "logs_t0.out")).decode()
+    assert said == f"{picas.folder}/my env|thing/1.0|a b\n"
+
+
+def test_a_script_that_fails(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """With ``set -e`` no pilot starts, and what is wrong is in the job's output."""
+    (picas.folder / "setup.sh").write_text("#SBATCH --output=own.log\nset -e\nmodule load x\n")
+    push(database, "touch ran")
+    submit(picas, site, "--script", "setup.sh")
+    slurm.wait()
+    assert "module: command not found" in (picas.folder / "own.log").read_text()
+    with connect(database) as pool:
+        assert pool.counts()[State.TODO] == 1
+        assert pool.pilots() == []
