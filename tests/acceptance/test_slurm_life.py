@@ -110,6 +110,36 @@ def test_a_job_that_runs_again_starts_clean(
     assert {(p["restarts"], p["state"]) for p in pilots} == {(0, "lost"), (1, "ended")}
 
 
+@contextmanager
+def urgent_partition(slurm: Slurm) -> Iterator[str]:
+    """A partition whose jobs take nodes from those of the other."""
+    slurm.run("scontrol", "create", "partitionname=urgent", "nodes=ALL", "prioritytier=10")
+    try:
+        yield "urgent"
+    finally:
+        slurm.wait()
+        slurm.run("scontrol", "delete", "partitionname=urgent")
+
+
+def test_preemption(picas: Picas, site: dict[str, str], slurm: Slurm, database: str) -> None:
+    """A pilot whose node is taken away gives back what it ran, and goes on when its job does."""
+    push(database, *['touch begun; [ "$SLURM_RESTART_COUNT" ] || exec sleep 300'] * 4)
+    here = "--sbatch=--nodelist=n1"
+    job = submit(picas, {**site, **LONG_LEASE}, "--cores", "8", "--slots", "4", here)
+    with connect(database) as pool, urgent_partition(slurm) as urgent:
+        until((picas.folder / "begun").exists)
+        others = ("--nodelist=n1", "--cpus-per-task=8", "--wrap", "touch came")
+        slurm.submit(f"--partition={urgent}", *others, cwd=picas.folder)
+        until((picas.folder / "came").exists, 60)
+        assert pool.counts()[State.TODO] == 4
+        start_now(slurm, f"{job}_0")
+        slurm.wait()
+        docs, pilots = list(pool.find("Monitor/done")), pool.pilots()
+    assert [doc["scrub_count"] for doc in docs] == [0] * 4
+    assert all("released: SIGTERM" in str(token.attempts(doc)) for doc in docs)
+    assert {(p["restarts"], p["state"]) for p in pilots} == {(0, "ended"), (1, "ended")}
+
+
 def test_death_of_a_node_in_mid_run(
     picas: Picas, site: dict[str, str], slurm: Slurm, database: str
 ) -> None:
