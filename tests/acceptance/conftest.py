@@ -1,9 +1,10 @@
 """Fixtures of the acceptance tests."""
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
-from tests.acceptance.accounts import bare, login
+from tests.acceptance.accounts import Picas
 from tests.acceptance.work import Work
 from tests.slurm.cluster import Slurm
 
@@ -32,8 +33,19 @@ def local(tmp_path: Path) -> Work:
 
 
 @pytest.fixture
+def picas(tmp_path: Path) -> Picas:
+    """The command, in an empty folder with an empty HOME."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Picas(folder)
+
+
+@pytest.fixture
 def site(slurm: Slurm, database: str) -> dict[str, str]:
     """The environment of a user of the cluster, whose pool is a fresh database."""
+    parts = urlsplit(database)
+    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
+    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
     with connect(database, create=True):
         pass
-    return {**slurm.environment, "PICAS_POOL": bare(database), **login(database)}
+    return {**slurm.environment, "PICAS_POOL": address, **who}

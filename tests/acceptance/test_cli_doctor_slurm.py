@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -19,14 +18,6 @@ from picas.schedulers import slurm as slurm_module
 from picas.views import MONITOR
 
 Found = dict[str, tuple[str, str, str]]
-
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
 
 
 @pytest.fixture

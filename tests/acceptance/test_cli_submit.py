@@ -15,14 +15,6 @@ from picas.pool import connect
 from picas.token import State
 
 
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
-
-
 def push(database: str, *inputs: str) -> None:
     """Push commands as tokens that are named t0, t1 and so on."""
     with connect(database) as pool:

@@ -5,7 +5,6 @@ import venv
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -23,14 +22,6 @@ LONG_LEASE = {"PICAS_LEASE": "1h"}
 """Nothing comes back by the lease while a test runs."""
 
 SHORT_LEASE = {"PICAS_LEASE": "10s"}
-
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
 
 
 def push(database: str, *inputs: str) -> None:
