@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -11,6 +12,7 @@ from tests.acceptance.cli import PICAS, clean_environment, home_of
 from tests.acceptance.work import until
 from tests.slurm.cluster import Slurm
 
+from picas.cli import slurm_checks
 from picas.cli.checks import Subject
 from picas.cli.slurm_checks import COMMANDS, SlurmChecks
 from picas.pool import connect
@@ -173,6 +175,23 @@ def test_a_node_on_which_picas_does_not_start(picas: Picas, ready: dict[str, str
     assert "picas does not start on n" in text
     assert "/no/such/python" in text
     assert "--script" in advice
+
+
+def test_a_folder_that_nodes_do_not_share(
+    ready: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job ends, and what it wrote is not here."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(slurm_checks, "FILE_SECONDS", 0.1)
+    for name, value in ready.items():
+        monkeypatch.setenv(name, value)
+    checks = SlurmChecks(job=True, options=(f"--chdir={tmp_path}/there",))
+    (finding,) = checks.node(Subject(None))
+    assert finding.status == "problem"
+    assert f"{tmp_path}/here/picas-doctor-" in finding.text
+    assert "file system that the nodes share" in finding.advice
 
 
 def test_a_job_that_slurm_refuses(picas: Picas, ready: dict[str, str]) -> None:

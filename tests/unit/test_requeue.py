@@ -28,9 +28,11 @@ def test_what_does_not_tell_its_run_is_left_alone(pilot: dict[str, object]) -> N
     assert not JobRun.of(SECOND).follows(pilot)
 
 
-@pytest.mark.parametrize("environ", [{}, {**SECOND, "DIRACJOBID": "11"}])
+@pytest.mark.parametrize(
+    "environ", [{}, {**SECOND, "DIRACJOBID": "11"}, {**SECOND, "SLURM_CLUSTER_NAME": ""}]
+)
 def test_outside_slurm_nothing_follows(environ: dict[str, str]) -> None:
-    """Nor does a Grid job inside a job of Slurm, which is named by the Grid."""
+    """Nor does a Grid job inside one of Slurm, nor a job on a cluster without a name."""
     run = JobRun.of(environ)
     assert run.facts() == {}
     assert not run.follows({"slurm_job_id": None, "cluster": None, "restarts": 0})

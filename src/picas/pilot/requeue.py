@@ -16,8 +16,8 @@ class JobRun:
     SLURM_CLUSTER_NAME: two clusters may have jobs of the same id.
 
     Attributes:
-        job: Its id, the same in each of its runs; None outside Slurm, and inside another system's
-            job in one of Slurm.
+        job: Its id, the same in each of its runs; None outside Slurm, inside another system's job
+            in one of Slurm, and where the cluster does not tell its name.
         cluster: The cluster's name.
         restarts: How often the job was requeued before this run.
     """
@@ -30,14 +30,11 @@ class JobRun:
     def of(environ: Mapping[str, str] = os.environ) -> "JobRun":
         """The run that this process is in."""
         job = jobid.batch_job(environ).get("slurm_job_id")
-        if job is None:
+        cluster = environ.get("SLURM_CLUSTER_NAME")
+        if job is None or not cluster:
             return JobRun()
         restarts = environ.get("SLURM_RESTART_COUNT", "")
-        return JobRun(
-            job,
-            environ.get("SLURM_CLUSTER_NAME"),
-            int(restarts) if restarts.isdecimal() else 0,
-        )
+        return JobRun(job, cluster, int(restarts) if restarts.isdecimal() else 0)
 
     def facts(self) -> dict[str, Any]:
         """What a pilot's document tells of it, beside the job's id."""
