@@ -79,7 +79,7 @@ def test_the_least_that_must_be_said(tmp_path: Path) -> None:
         ("[clusters.here]", "there is no table [pilots.NAME]: add [pilots.single]"),
         ("pol = ''\n" + LEAST, "pilots.toml, pol: there is no such key; did you mean 'pool'?"),
         (LEAST + "max_pendng = 1", "[pilots.a], max_pendng: there is no such key; did you mean "),
-        (LEAST + "colour = 1", "[pilots.a], colour: there is no such key; there are cluster, view"),
+        (LEAST + "zzz = 1", "[pilots.a], zzz: there is no such key; there are cluster, view"),
         (LEAST.replace("view", "max = 1 #"), "[pilots.a], view: it is missing: say whose tokens"),
         (LEAST + "cores = 0", "[pilots.a], cores: 0 is too small; at least 1"),
         (LEAST + "cores = '4'", "[pilots.a], cores: '4' is no number; write it like 4"),

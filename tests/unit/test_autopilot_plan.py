@@ -118,6 +118,7 @@ def test_submissions_that_end_without_a_pilot() -> None:
     assert once[3].endswith(
         ": 1 more (a trial: the last submission ended without a pilot; see slurm-7.out)"
     )
+    assert decide(KIND, Figures(40, failed=1, pending=1)).submit == 0
     held = said(Figures(40, failed=3, held=100, output="slurm-9.out"))
     assert held[0] == 0
     assert held[3].endswith(

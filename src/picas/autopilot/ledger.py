@@ -115,7 +115,8 @@ class Ledger:
     """The submissions of one kind of pilots. Made by `open`."""
 
     def __init__(self, pool: Pool, kind: str, doc: Document) -> None:
-        self._pool, self.kind, self._doc = pool, kind, doc
+        self._pool, self.kind = pool, kind
+        self._there, self._doc = doc, dict(doc)
         self.submissions = _submissions(doc)
 
     @classmethod
@@ -181,7 +182,7 @@ class Ledger:
         now = self._pool.now()
         kept = {s.name: asdict(s) for s in self.submissions if not s.closed or s.at + HOUR > now}
         doc = {**self._doc, "submissions": {n: _short(s) for n, s in kept.items()}}
-        if doc == self._doc:
+        if doc == self._there:
             return
         try:
             write_one(self._pool.store, doc)
@@ -191,7 +192,7 @@ class Ledger:
         # A cluster may take two writes that follow one revision; one of them stands in the end.
         if there is None or not _is(there.get("holder", _me()), doc.get("holder", _me())):
             raise Busy("another autopilot, which wrote just now")
-        self._doc = there
+        self._there, self._doc = there, dict(there)
 
     # --- what is in it -------------------------------------------------------------------------
 

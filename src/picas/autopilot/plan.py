@@ -114,8 +114,8 @@ def decide(kind: Kind, now: Figures) -> Decision:
     because = f" ({limit})" if room[limit] < wanted else ""
     if now.held > 0:
         submit = 0
-    elif now.failed and submit > 1:
-        submit, because = 1, f" (a trial: {_failures(now)})"
+    elif now.failed and submit > (trial := max(0, 1 - now.pending)):
+        submit, because = trial, f" (a trial: {_failures(now)})"
     cancel = now.waiting == 0 and now.in_vain > 0
     said = _verdict(now, submit, wanted, because)
     if cancel:

@@ -305,4 +305,4 @@ class Autopilot:
 
 def idle_options(kind: Kind) -> list[str]:
     """Options of ``picas run`` for a pilot that stays for a while without work."""
-    return []
+    return ["--idle", f"{kind.idle:g}s"]
