@@ -89,9 +89,9 @@ class SlurmChecks:
             self._partitions = self._slurm.partitions()
         except TaskError as error:
             conf = os.environ.get("SLURM_CONF")
-            advice = f"is SLURM_CONF={conf} right, and is slurmctld up?" if conf else NO_SLURM
+            asked = f"is SLURM_CONF={conf} right, and slurmctld up? 'scontrol ping' tells more"
             what = str(error).partition("; ")[0]
-            yield Finding("problem", what, f"{advice} 'scontrol ping' tells more")
+            yield Finding("problem", what, asked if conf else NO_SLURM)
             return
         yield Finding("ok", f"Slurm answers in {time.monotonic() - began:.1f} s")
 
