@@ -35,9 +35,6 @@ CANNOT_EXECUTE: Final = 126
 NOT_FOUND: Final = 127
 """Exit code of a command that does not exist, as a shell has it."""
 
-_WORD_SECONDS: Final = 2.0
-"""How much later than its task a pilot may be told to end: schedulers signal both at once."""
-
 _FIRST_SAMPLE: Final = 0.05
 _LONGEST_SAMPLE_INTERVAL: Final = 5.0
 _OUT_OF_RESOURCES: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -206,8 +203,6 @@ class Task:
         if ended_by is EndedBy.ITSELF and tree.leftovers():
             self._end(tree, bell)
         code = _exit_code(status) if reaped else 128 + signal.SIGKILL
-        if ended_by is EndedBy.ITSELF and self._told_as_well(code, bell):
-            ended_by = EndedBy.STOPPED
         code = TIME_LIMIT_EXIT_CODE if ended_by is EndedBy.TIME_LIMIT else code
         cpu = tree.cpu + usage.ru_utime + usage.ru_stime
         finished = watch.finished(code, ended_by, cpu, _peak_memory(usage, tree))
@@ -215,12 +210,6 @@ class Task:
         return (
             replace(finished, out_of_memory=True) if killed and watch.lacked_memory() else finished
         )
-
-    def _told_as_well(self, code: int, bell: "_Bell") -> bool:
-        """Tell whether a command failed because what stops this task has reached it first."""
-        if code == 128 + signal.SIGTERM and not self._asked:
-            bell.wait(_WORD_SECONDS)
-        return code != 0 and self._asked is not _Asked.NOTHING
 
     def _end(self, tree: proctree.Tree, bell: "_Bell") -> Sequence[proctree.Process]:
         """End all processes, with the grace that `stop` leaves them; gives those that won't die."""

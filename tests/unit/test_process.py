@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from picas import process
 from picas.errors import TaskError
 from picas.process import EndedBy, Finished, Task
 from picas.proctree import MARK
@@ -37,13 +36,9 @@ def test_exit_code_is_the_commands(tmp_path: Path, code: int) -> None:
 
 
 @pytest.mark.parametrize("number", [6, 9, 15])
-def test_death_by_a_signal_is_128_and_its_number(
-    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_death_by_a_signal_is_128_and_its_number(tmp_path: Path, number: int) -> None:
     """A command killed by a signal has a shell's exit code for it."""
-    monkeypatch.setattr(process, "_WORD_SECONDS", 0.01)
-    finished = run(tmp_path, "sh", "-c", f"kill -{number} $$")
-    assert (finished.exit_code, finished.ended_by) == (128 + number, EndedBy.ITSELF)
+    assert run(tmp_path, "sh", "-c", f"kill -{number} $$").exit_code == 128 + number
 
 
 def test_output_goes_to_its_two_files_untouched(tmp_path: Path) -> None:
@@ -327,16 +322,6 @@ def test_stop_from_another_thread(tmp_path: Path, now: bool, code: int) -> None:
     timer.join()
     assert (finished.exit_code, finished.ended_by) == (code, EndedBy.STOPPED)
     assert finished.wall < 5
-
-
-def test_a_command_that_got_the_signal_before_its_pilot_was_stopped(tmp_path: Path) -> None:
-    """A scheduler ends all processes of a job at once: the task is no failure of its own."""
-    task = make(tmp_path, "sh", "-c", "kill -TERM $$")
-    timer = threading.Timer(0.3, task.stop)
-    timer.start()
-    finished = task.run()
-    timer.join()
-    assert (finished.exit_code, finished.ended_by) == (143, EndedBy.STOPPED)
 
 
 def test_stop_after_the_end_does_nothing(tmp_path: Path) -> None:
