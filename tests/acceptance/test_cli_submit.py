@@ -3,8 +3,6 @@
 import json
 import sys
 from collections import Counter
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -14,25 +12,6 @@ from tests.slurm.cluster import Slurm
 from picas import token
 from picas.pool import connect
 from picas.token import State
-
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
-
-
-@pytest.fixture
-def site(slurm: Slurm, database: str) -> dict[str, str]:
-    """The environment of a user of the cluster, whose pool is a fresh database."""
-    parts = urlsplit(database)
-    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
-    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
-    with connect(database, create=True):
-        pass
-    return {**slurm.environment, "PICAS_POOL": address, **who}
 
 
 def push(database: str, *inputs: str) -> None:

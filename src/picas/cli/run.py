@@ -175,6 +175,7 @@ def run_command(
             checkpoints=(
                 Shared(checkpoint_dir) if checkpoint_dir else Attached(opened, checkpoint_limit)
             ),
+            in_job=bool(holder.job),
         )
         with closing(runner):
             pilot = Pilot(

@@ -28,7 +28,10 @@ LOG_LIMIT = 1 << 20
 """Bytes of each log that go into the token; past that its head and tail."""
 
 MOMENT = 0.5
-"""How long after a command that was ended by a signal its pilot may be told to stop by the same."""
+"""Seconds after the end of a command in which its pilot may be told to stop by the same signal."""
+
+DOUBT = 0.01
+"""In a batch job that is waited for after each command, for this part of its running time."""
 
 _REQUESTS = frozenset(
     (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
@@ -58,6 +61,7 @@ class CommandRunner:
         grace: Seconds between TERM and KILL.
         stop_signal: What a task gets in place of TERM.
         checkpoints: Where a task's checkpoint is between its attempts; by default none is kept.
+        in_job: This is in a batch job, whose scheduler may end pilot and tasks together.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class CommandRunner:
         grace: float = 10.0,
         stop_signal: signal.Signals = signal.SIGTERM,
         checkpoints: Checkpoints | None = None,
+        in_job: bool = False,
     ) -> None:
         self.template = template
         self.attach = attach
@@ -81,6 +86,7 @@ class CommandRunner:
         self.grace = grace
         self.stop_signal = stop_signal
         self.checkpoints = checkpoints or Checkpoints()
+        self.in_job = in_job
         self.scratch = Path(tempfile.mkdtemp(prefix="picas-pilot-"))
         inherited = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
         self.environ = inherited | {"PICAS_POOL": pool_url}
@@ -222,16 +228,19 @@ class CommandTask:
     def _was_broken_off(self, finished: Finished) -> bool:
         """Tell whether the command was ended because the pilot has to end.
 
-        A scheduler signals all processes of its job: a command may be gone before its pilot has
-        heard of it. One that exits with 0 has done its work, unless it leaves a checkpoint.
+        A scheduler signals all processes of its job one by one: a command may be gone before its
+        pilot has heard of it. Even its exit code 0 says little then: a shell goes on to its last
+        line if what it waits for is killed first.
         """
         if finished.ended_by is not EndedBy.ITSELF:
             return finished.ended_by is EndedBy.STOPPED
+        doubt = finished.wall * DOUBT if self._runner.in_job else 0.0
         if finished.exit_code - 128 in _REQUESTS:
-            until = time.monotonic() + MOMENT
-            while not self._told and time.monotonic() < until:
-                time.sleep(0.01)
-        return self._told and (finished.exit_code != 0 or self._checkpoint.is_left())
+            doubt = MOMENT
+        until = time.monotonic() + min(doubt, MOMENT)
+        while not self._told and (left := until - time.monotonic()) > 0.001:
+            time.sleep(min(left, 0.01))
+        return self._told and (finished.exit_code != 0 or self._runner.in_job)
 
     def _disk_was_full(self) -> bool:
         """Tell whether a failure is the host's: no room for logs, and not by this task's own."""
