@@ -30,7 +30,7 @@ LOG_LIMIT = 1 << 20
 MOMENT = 0.5
 """Seconds after the end of a command in which its pilot may be told to stop by the same signal."""
 
-DOUBT = 0.01
+DOUBT = 0.02
 """In a batch job that is waited for after each command, for this part of its running time."""
 
 _REQUESTS = frozenset(
