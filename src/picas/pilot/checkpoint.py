@@ -33,6 +33,9 @@ SEND_SECONDS = 10.0
 """How long a checkpoint may take to be sent: with the grace period this has to fit into the half
 minute that schedulers leave a job that they end."""
 
+STALL_SECONDS = 10.0
+"""How long one answer may take: a pilot that has to end cannot wait for it longer."""
+
 FETCH_SECONDS = 3600.0
 """How long an attempt waits for its checkpoint while the pool does not answer."""
 
@@ -196,8 +199,9 @@ class _AttachedCheckpoint(Checkpoint):
             archive.seek(0)
             archive.truncate()
             try:
-                for piece in self._owner.pool.attachment(self._doc["_id"], self._name):
-                    archive.write(piece)
+                with self._owner.pool.within(STALL_SECONDS):
+                    for piece in self._owner.pool.attachment(self._doc["_id"], self._name):
+                        archive.write(piece)
             except TokenMissing:
                 return False
             except PoolError as error:

@@ -193,6 +193,7 @@ class CommandTask:
         """
         doc_id = self._doc["_id"]
         if self._problem is not None:
+            self._checkpoint.close(done=False)
             now = time.time()
             outcome = Outcome(2, now, now, self._problem, 0.0, error=self._problem)
             message = f"{self._problem}\n".encode()
