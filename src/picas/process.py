@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -104,6 +104,7 @@ class Task:
         grace: Seconds between TERM and KILL.
         instead: What to run if `argv` cannot be executed.
         stop_signal: What ends it, in place of TERM, when it is stopped or its time is up.
+        cpus: The CPUs it may run on; by default those of this process.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Task:
         grace: float = 10.0,
         instead: Sequence[str] = (),
         stop_signal: signal.Signals = signal.SIGTERM,
+        cpus: Collection[int] = (),
     ) -> None:
         self._stop_signal = stop_signal
         self._argv, self._instead = list(argv), list(instead)
@@ -127,6 +129,7 @@ class Task:
         self._cwd = cwd
         self._time_limit = time_limit
         self._grace = grace
+        self._cpus = cpus
         self._asked = _Asked.NOTHING
         self._bell: _Bell | None = None
         # Re-entrant: a signal handler may call `stop` in the thread that is inside `run`.
@@ -245,7 +248,7 @@ class Task:
         if not program:
             raise self._refuse(err, NOT_FOUND, "the command is empty")
         try:
-            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd)
+            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd, self._cpus)
         except ValueError as problem:
             raise self._refuse(
                 err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}"

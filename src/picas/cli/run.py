@@ -67,7 +67,20 @@ log = logging.getLogger(SAYING)
     show_default="0.5s",
     help="Claim short tokens ahead: about so much running time beyond the free slots; 0: none.",
 )
-@click.option("--endless", is_flag=True, help="Wait for new tokens when there are none.")
+@click.option(
+    "--idle",
+    type=Duration(),
+    default=0.0,
+    show_default="0",
+    help="Wait so long for new tokens when there are none.",
+)
+@click.option("--endless", is_flag=True, help="Wait for new tokens without an end.")
+@click.option(
+    "--bind/--no-bind",
+    default=None,
+    show_default="in a batch job",
+    help="Give each task CPUs of its own.",
+)
 @click.option(
     "--attach",
     multiple=True,
@@ -138,6 +151,7 @@ def run_command(
     checkpoint_dir: Path | None,
     checkpoint_limit: int,
     margin: float,
+    bind: bool | None,
     verbose: bool,
     log_json: bool,
     pool_url: str | None,
@@ -188,6 +202,7 @@ def run_command(
                 about={"logs": str(runner.logs)},
                 spool=runner.logs / "spool",
                 claim_ahead=claim_ahead,
+                bind=bind,
             )
             screen = Screen(as_json=log_json, verbose=verbose)
             _say_start(pilot, opened, view, slots)

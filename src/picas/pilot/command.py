@@ -20,6 +20,7 @@ from picas.errors import ConfigError, InputError, TaskError
 from picas.logs import Excerpt
 from picas.pilot.checkpoint import Checkpoints
 from picas.pilot.filename import file_name
+from picas.pilot.places import Place
 from picas.pilot.runner import Files, Result
 from picas.process import EndedBy, Finished, Task
 from picas.token import Document, Outcome
@@ -98,14 +99,14 @@ class CommandRunner:
         self._ready = False
         self._lock = threading.Lock()
 
-    def start(self, doc: Document, time_limit: float | None) -> "CommandTask":
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> "CommandTask":
         """Prepare one token.
 
         Raises:
             TaskError: Its files cannot be written on this host.
         """
         self._make_logs_folder()
-        return CommandTask(self, doc, time_limit)
+        return CommandTask(self, doc, time_limit, place)
 
     def close(self) -> None:
         """Delete what was made here and is empty: the scratch folder, folders for logs."""
@@ -149,7 +150,9 @@ def _make_folder(folder: Path) -> None:
 class CommandTask:
     """One token's command."""
 
-    def __init__(self, runner: CommandRunner, doc: Document, time_limit: float | None) -> None:
+    def __init__(
+        self, runner: CommandRunner, doc: Document, time_limit: float | None, place: Place
+    ) -> None:
         self._runner = runner
         self._doc = doc
         self._limit = time_limit
@@ -173,11 +176,12 @@ class CommandTask:
             argv,
             out=self._out,
             err=self._err,
-            env=self._environ(),
+            env=self._environ(place),
             time_limit=time_limit,
             grace=runner.grace,
             instead=instead,
             stop_signal=runner.stop_signal,
+            cpus=place.cpus,
         )
 
     def stop(self, *, now: bool = False) -> None:
@@ -254,13 +258,18 @@ class CommandTask:
             return False
         return disk.f_bavail * disk.f_frsize < _ROOM
 
-    def _environ(self) -> dict[str, str]:
-        return self._runner.environ | {
-            "PICAS_TOKEN_ID": self._doc["_id"],
-            "PICAS_TOKEN_FILE": self._token_file,
-            "PICAS_CHECKPOINT_DIR": self._checkpoint.path,
-            "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
-        }
+    def _environ(self, place: Place) -> dict[str, str]:
+        inherited = self._runner.environ
+        return (
+            inherited
+            | place.environ(inherited)
+            | {
+                "PICAS_TOKEN_ID": self._doc["_id"],
+                "PICAS_TOKEN_FILE": self._token_file,
+                "PICAS_CHECKPOINT_DIR": self._checkpoint.path,
+                "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
+            }
+        )
 
     def _write_token_file(self) -> None:
         try:

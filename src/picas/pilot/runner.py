@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from picas.logs import Excerpt
+from picas.pilot.places import Place
 from picas.token import Document, Outcome
 
 Files = dict[str, bytes | Path | Excerpt]
@@ -46,12 +47,13 @@ class Running(Protocol):
 class Runner(Protocol):
     """Makes the work of a token."""
 
-    def start(self, doc: Document, time_limit: float | None) -> Running:
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> Running:
         """Prepare one token.
 
         Args:
             doc: The claimed token.
             time_limit: Seconds it may run.
+            place: What it has for itself.
         """
 
     def close(self) -> None:
@@ -70,8 +72,11 @@ class FunctionRunner:
     def __init__(self, function: Callable[[Document], int | None]) -> None:
         self._function = function
 
-    def start(self, doc: Document, time_limit: float | None) -> Running:  # noqa: ARG002
-        """Prepare one token; a function cannot be interrupted, so it has no time limit."""
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> Running:  # noqa: ARG002
+        """Prepare one token; a function cannot be interrupted, so it has no time limit.
+
+        It runs in the process of the pilot, and so wherever that may.
+        """
         return _Call(self._function, doc)
 
     def close(self) -> None:
