@@ -155,6 +155,21 @@ def test_refused_by_the_pool(
     assert "it is not kept: the server takes less" in warnings()
 
 
+def test_outage_at_the_end(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large checkpoint is sent again if the pool was away for a moment."""
+    real, failures = pool.store.attach, iter(range(2))
+
+    def attach(doc_id: str, rev: str, name: str, file: Path) -> str:
+        if next(failures, None) is not None:
+            raise PoolUnreachable("no answer")
+        return real(doc_id, rev, name, file)
+
+    monkeypatch.setattr(pool.store, "attach", attach)
+    push(pool, save(f"head -c {INLINE_LIMIT} /dev/zero"))
+    stopped_at(1, pool)
+    assert attached(pool)
+
+
 def test_damaged(pool: Pool, warnings: Callable[[], str]) -> None:
     """An archive that cannot be read is told of, and the task starts afresh."""
     name = token.checkpoint_name("t0")

@@ -224,17 +224,18 @@ class _AttachedCheckpoint(Checkpoint):
             Path(self.path).mkdir(mode=0o700, exist_ok=True)
 
     def _send(self, archive: Path) -> None:
-        """Stream an archive into the token; a short outage is waited for."""
+        """Stream an archive into the token; a pool that is away for a moment is asked again."""
         until = time.monotonic() + SEND_SECONDS
         waits = delays(0.2, 2.0)
         while True:
-            left = until - time.monotonic()
+            began = time.monotonic()
             try:
-                with self._owner.pool.within(left):
+                with self._owner.pool.within(until - began):
                     self._owner.pool.attach(self._doc, self._name, archive)
             except (PoolUnreachable, ServerError):
                 wait = next(waits)
-                if time.monotonic() + wait >= until:
+                slow = time.monotonic() - began >= 1.0  # it would not be faster the next time
+                if slow or time.monotonic() + wait >= until:
                     raise
                 time.sleep(wait)
             else:
