@@ -62,7 +62,7 @@ def submit(slurm: Slurm, picas: Picas, site: dict[str, str], *options: str) -> s
 
 
 def check_free(pool: Pool, number: int) -> None:
-    """So many tokens are todo, after attempts that cost no try."""
+    """So many tokens are todo, after one attempt that costs no try."""
     docs = list(pool.find("Monitor/todo"))
     assert len(docs) == number, pool.counts()
     assert {doc["scrub_count"] for doc in docs} == {0}
@@ -70,17 +70,23 @@ def check_free(pool: Pool, number: int) -> None:
     assert {len(token.attempts(doc)) for doc in docs} == {1}
 
 
-@pytest.mark.parametrize("how", [[], ["--signal=TERM", "--full"]], ids=["plain", "full"])
-def test_scancel_costs_no_try(
+@pytest.mark.parametrize(
+    "how",
+    [["scancel"], ["scancel", "--signal=TERM", "--full"], ["scontrol", "requeue"]],
+    ids=["scancel", "signal", "requeue"],
+)
+def test_the_end_of_a_job_costs_no_try(
     picas: Picas, site: dict[str, str], slurm: Slurm, database: str, how: list[str]
 ) -> None:
     """Every process of the job gets TERM: tasks may end before their pilot has heard of it."""
     push(database, ENDINGS)
-    job = submit(slurm, picas, site)
+    job = submit(slurm, picas, site, "--sbatch=--requeue")
     until(under_way(picas.folder, 4), 60)
-    slurm.run("scancel", *how, job)
-    slurm.wait()
+    slurm.run(*how, job)
     with connect(database) as pool:
+        until(lambda: all(pilot["state"] == "ended" for pilot in pool.pilots()), 60)
+        slurm.run("scancel", job, check=False)  # a job that is requeued begins again later
+        slurm.wait()
         check_free(pool, 4)
 
 
