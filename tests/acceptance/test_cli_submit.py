@@ -5,7 +5,6 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -19,25 +18,6 @@ from picas.token import State
 from picas.views import Design
 
 CORES = len(os.sched_getaffinity(0))
-
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
-
-
-@pytest.fixture
-def site(slurm: Slurm, database: str) -> dict[str, str]:
-    """The environment of a user of the cluster, whose pool is a fresh database."""
-    parts = urlsplit(database)
-    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
-    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
-    with connect(database, create=True):
-        pass
-    return {**slurm.environment, "PICAS_POOL": address, **who}
 
 
 def push(database: str, *inputs: str) -> None:
@@ -162,3 +142,25 @@ def test_slips_are_told_before_anything_is_submitted(picas: Picas) -> None:
     assert "--max-scrubs" in done.stderr
     done = picas("submit", "slurm", "--dry-run", status=2)
     assert "a file on this machine" in done.stderr
+
+
+def test_in_the_background_of_this_machine(picas: Picas) -> None:
+    """Pilots of an embedded pool; they outlive the command, and have the cores they were given."""
+    url = f"sqlite:///{picas.folder}/picas.db"
+    with connect(url, create=True):
+        pass
+    push(url, *["echo $PICAS_TOKEN_ID >>ledger"] * 20)
+    done = picas(
+        *("submit", "local", "--pool", "picas.db", "--pilots", "2", "--cores", "3"),
+        *("--time", "2h", "--json", "--max-scrub", "2"),
+    )
+    jobs = [job["job"] for job in json.loads(done.stdout)["jobs"]]
+    with connect(url) as pool:
+        until(lambda: pool.counts()[State.DONE] == 20)
+        until(lambda: all(doc["state"] == "ended" for doc in pool.pilots()))
+        pilots = pool.pilots()
+    assert {doc["local_job_id"] for doc in pilots} <= set(jobs)
+    assert {doc["slots"] for doc in pilots} == {3}
+    assert len(set((picas.folder / "ledger").read_text().split())) == 20
+    state = Path(f"{picas.folder}.home") / ".local/state/picas/jobs"
+    assert "no work left" in (state / pilots[0]["local_job_id"] / "output").read_text()
