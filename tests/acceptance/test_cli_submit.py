@@ -1,10 +1,10 @@
 """``picas submit slurm`` and pilots in jobs, in a real Slurm with a real CouchDB."""
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -12,27 +12,12 @@ from tests.acceptance.work import until
 from tests.slurm.cluster import Slurm
 
 from picas import token
+from picas.conditions import parse
 from picas.pool import connect
 from picas.token import State
+from picas.views import Design
 
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
-
-
-@pytest.fixture
-def site(slurm: Slurm, database: str) -> dict[str, str]:
-    """The environment of a user of the cluster, whose pool is a fresh database."""
-    parts = urlsplit(database)
-    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
-    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
-    with connect(database, create=True):
-        pass
-    return {**slurm.environment, "PICAS_POOL": address, **who}
+CORES = len(os.sched_getaffinity(0))
 
 
 def push(database: str, *inputs: str) -> None:
@@ -60,6 +45,40 @@ def test_an_array_drains_a_pool(
         assert {doc["slots"] for doc in pool.pilots()} == {4}
         assert jobs == {f"{job['job']}_{i}" for i in range(6)}
         assert {doc["slurm_job_id"] for doc in pool.find("Monitor/done")} <= jobs
+
+
+@pytest.mark.couchdb
+@pytest.mark.skipif(CORES < 2, reason="needs two cores")
+def test_tokens_of_two_shapes(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Tokens run on the pilots of their view; each task is bound to cores of its own."""
+    with connect(database) as pool:
+        pool.add_design(Design("SingleCore", parse("cores == 1")))
+        pool.add_design(Design("MultiCore", parse(f"cores == {CORES}")))
+        line = 'echo "$SLURM_ARRAY_JOB_ID $(nproc) $PICAS_CORES"'
+        docs = [
+            token.new({"input": line, "cores": cores}, f"{cores}-{i}")
+            for cores in (1, CORES)
+            for i in range(6)
+        ]
+        assert all(pushed.error is None for pushed in pool.push(docs))
+    jobs = {}
+    for cores, view in ((1, "SingleCore"), (CORES, "MultiCore")):
+        done = picas(
+            *("submit", "slurm", "--pilots", "2", "--cores", f"{CORES}", "--json"),
+            *("--view", f"{view}/todo"),
+            env=site,
+        )
+        (job,) = json.loads(done.stdout)["jobs"]
+        jobs[cores] = job["job"]
+    slurm.wait()
+    with connect(database) as pool:
+        for cores, job in jobs.items():
+            logs = [
+                b"".join(pool.attachment(f"{cores}-{i}", f"logs_{cores}-{i}.out")) for i in range(6)
+            ]
+            assert {log.decode().strip() for log in logs} == {f"{job} {cores} {cores}"}
 
 
 @pytest.mark.couchdb

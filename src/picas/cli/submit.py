@@ -38,6 +38,13 @@ cores_option = click.option(
     "--cores", type=click.IntRange(1, 4096), default=1, show_default=True, help="Cores of each."
 )
 time_option = click.option("--time", type=Duration(), help="Wall-clock time of each: 2h, 90m.")
+sbatch_option = click.option(
+    "--sbatch",
+    "options",
+    multiple=True,
+    metavar="OPTION",
+    help="One more option for sbatch: --sbatch=--account=x. Can be given again.",
+)
 script_option = click.option(
     "--script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -49,13 +56,7 @@ shape_options = _options(
     click.option("--gpus", type=click.IntRange(0, 64), default=0, help="GPUs of each."),
     time_option,
     click.option("--partition", metavar="NAME", help="Where."),
-    click.option(
-        "--sbatch",
-        "options",
-        multiple=True,
-        metavar="OPTION",
-        help="One more option for sbatch: --sbatch=--account=x. Can be given again.",
-    ),
+    sbatch_option,
     script_option,
 )
 _pilots_option = click.option(

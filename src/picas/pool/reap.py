@@ -117,7 +117,7 @@ class Census:
 
     def living(self) -> int:
         """How many pilots are heard of."""
-        return len(self.pilots) - len(self._silent_for(self.lease))
+        return len(self.pilots.keys() - self._silent_for(self.lease) - set(self.dead))
 
     def strangers(self, locked: Iterable[Mapping[str, Any]]) -> set[str]:
         """Pilots of old locks that have no document here."""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from picas.errors import ConfigError, TaskError
 from picas.schedulers.base import Batch, Job, JobState, Limits, Scheduler
@@ -29,6 +30,29 @@ _ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED "
     "TIMEOUT".split()
 )
+
+
+_NO_JOBS = ("down", "drain", "fail", "unk", "error", "maint", "inval", "no_respond", "future")
+"""How the states of nodes begin that take no job; one with a ``*`` behind does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition, as far as it matters to whoever submits jobs.
+
+    Attributes:
+        name: Its name.
+        default: Whether jobs go there that name none.
+        up: Whether its jobs may start.
+        nodes: How many it has.
+        ready: How many of them may take jobs, now or when others have ended.
+    """
+
+    name: str
+    default: bool
+    up: bool
+    nodes: int = 0
+    ready: int = 0
 
 
 class Slurm(Scheduler):
@@ -86,6 +110,19 @@ class Slurm(Scheduler):
             return Limits(USUAL_ARRAY_SIZE)
         match = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.M)
         return Limits(max(1, int(match[1])) if match else USUAL_ARRAY_SIZE)
+
+    def partitions(self) -> list[Partition]:
+        """The partitions that this user may see, by one ``sinfo``."""
+        found: dict[str, Partition] = {}
+        said = self._ask(["sinfo", "--noheader", "--format=%P|%a|%T|%D"], ANSWER_SECONDS)
+        for line in said.splitlines():
+            name, up, state, number = line.strip().split("|")
+            first = Partition(name.rstrip("*"), name.endswith("*"), up == "up")
+            so_far, nodes = found.get(name, first), int(number)
+            lost = state.startswith(_NO_JOBS) or state.endswith("*")
+            ready = so_far.ready + (0 if lost else nodes)
+            found[name] = replace(so_far, nodes=so_far.nodes + nodes, ready=ready)
+        return list(found.values())
 
     def output(self, job: str) -> str:
         """By default the folder in which ``sbatch`` was called has it."""
@@ -184,7 +221,7 @@ def _answer(command: Sequence[str], name: str, seconds: float, stdin: str = "") 
         )
     except subprocess.TimeoutExpired as error:
         raise TaskError(
-            f"{name} did not answer for {seconds:g} s: look with squeue whether it did it"
+            f"{name} did not answer for {seconds:g} s; look with squeue whether it did it"
         ) from error
     except OSError as error:
         raise TaskError(f"{command[0]} cannot be started: {error.strerror}") from error
