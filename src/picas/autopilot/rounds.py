@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,7 +120,8 @@ class Autopilot:
         for kind in self._config.kinds if self._act else ():
             ledger = Ledger.read(self._pool, kind.name)
             if ledger.is_mine():
-                ledger.leave()
+                with suppress(Busy):
+                    ledger.leave()
 
     # --- looking -------------------------------------------------------------------------------
 
