@@ -162,7 +162,7 @@ class AbstractRunActor:
             if self._is_here():
                 if holding is not None:
                     holding.stop = stop
-                    holding.leave(outer, reason)
+                    holding.leave(outer, None if self._leaving else reason)
                 try:
                     self._clean_up()
                 finally:

@@ -233,8 +233,9 @@ class Task(Document):
         if exception is not None:
             entry["exception"] = "".join(traceback.format_exception(exception))
         self.doc.update({"lock": 99, "done": 99})
-        # Not changed in place: the list may be part of what the token was when it was claimed.
-        self.doc["error"] = [*(self.get_errors() if self.doc.get("error") else []), entry]
+        if not isinstance(self.doc.get("error"), list):
+            self.doc["error"] = self.get_errors() if self.doc.get("error") else []
+        self.doc["error"].append(entry)
         return self
 
     def has_error(self) -> bool:

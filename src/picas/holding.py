@@ -268,14 +268,16 @@ class Holding:
         self._actors += 1
         return tuple(self._held)
 
-    def leave(self, others: Collection[str], reason: str) -> None:
+    def leave(self, others: Collection[str], reason: str | None) -> None:
         """An actor ends: what it holds is given back; with the last, the heartbeat stops.
 
         Args:
             others: What `enter` returned.
-            reason: Why it ended.
+            reason: Why it ended; None if a signal ended it, which has seen to its tokens.
         """
         self._actors -= 1
+        if reason is None:
+            return
         self.give_back("", but=others)
         if self._actors == 0:
             self.end(reason)

@@ -1,4 +1,4 @@
-"""Actors that are told to stop, that fail oddly, that fork or run inside each other: every store."""
+"""Actors that are told to stop, fail oddly, fork or run inside each other, on every store."""
 
 import multiprocessing
 import os
@@ -64,7 +64,6 @@ def test_a_child_process_leaves_its_parents_token_alone(db: CouchDB) -> None:
         seen.append(child.exitcode)
         pid = os.fork()
         if pid == 0:
-            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
             sys.exit(0)
         os.waitpid(pid, 0)
         seen.append(token.state(db[task.id]))
