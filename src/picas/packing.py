@@ -27,22 +27,33 @@ class Share:
     memory: float = 0
     gpus: float = 0
 
-    def __add__(self, other: "Share") -> "Share":
-        return Share(self.slots + other.slots, self.memory + other.memory, self.gpus + other.gpus)
-
-    def __sub__(self, other: "Share") -> "Share":
-        return Share(self.slots - other.slots, self.memory - other.memory, self.gpus - other.gpus)
-
-    def times(self, factor: float) -> "Share":
-        """So many times as much."""
-        return Share(self.slots * factor, self.memory * factor, self.gpus * factor)
-
-    def fits(self, room: "Share") -> bool:
+    def fits(self, room: "Share | Stock") -> bool:
         """Tell whether there is room for it."""
         return self.slots <= room.slots and self.memory <= room.memory and self.gpus <= room.gpus
 
 
-NOTHING, ONE_SLOT = Share(0), Share()
+ONE_SLOT = Share()
+
+
+class Stock:
+    """What is left of something, or held of it: shares go in and out, for every token."""
+
+    __slots__ = ("gpus", "memory", "slots")
+
+    def __init__(self, slots: float = 0, memory: float = 0, gpus: float = 0) -> None:
+        self.slots, self.memory, self.gpus = slots, memory, gpus
+
+    def put(self, share: Share) -> None:
+        """Add a share."""
+        self.slots += share.slots
+        self.memory += share.memory
+        self.gpus += share.gpus
+
+    def take(self, share: Share) -> None:
+        """Take one away."""
+        self.slots -= share.slots
+        self.memory -= share.memory
+        self.gpus -= share.gpus
 
 
 class Divided:
@@ -63,12 +74,21 @@ class Divided:
 
     def share(self, doc: Mapping[str, Any]) -> Share:
         """What a token takes; never more slots than there are."""
-        wanted = needs(doc)
-        if not wanted:
+        if not ("cores" in doc or "memory" in doc or "gpus" in doc):
             return ONE_SLOT
+        wanted = needs(doc)
         slots = math.ceil(wanted.get("cores", 0) * self._slots / self._cores)
         return Share(
             min(max(1, slots), self._slots), wanted.get("memory", 0), wanted.get("gpus", 0)
+        )
+
+    def left(self, held: Stock, times: float = 1.0) -> Stock:
+        """What is left of it, or of so many times as much, beside what is held."""
+        whole = self.whole
+        return Stock(
+            whole.slots * times - held.slots,
+            whole.memory * times - held.memory,
+            whole.gpus * times - held.gpus,
         )
 
     def cores(self, share: Share) -> int:
@@ -87,7 +107,7 @@ class Room:
         cramped: What those take that were passed over for want of room, the smallest of them.
     """
 
-    def __init__(self, divided: Divided, left: Share) -> None:
+    def __init__(self, divided: Divided, left: Stock) -> None:
         self.cramped: list[Share] = []
         self._divided = divided
         self._left = left
@@ -105,13 +125,13 @@ class Room:
         return self._divided.share(doc).slots
 
     def fill(self, docs: Iterable[Document]) -> list[Document]:
-        """Those of some tokens that fit in together; each has room by itself."""
-        left, chosen = self._left, []
+        """Those of some tokens that fit in together, and take the room."""
+        chosen = []
         # Large ones first: it is they who seldom have room.
         shares = sorted(((self._divided.share(doc), doc) for doc in docs), key=_by_slots)
         for share, doc in shares:
-            if share.fits(left):
-                left -= share
+            if share.fits(self._left):
+                self._left.take(share)
                 chosen.append(doc)
         return chosen
 

@@ -1,7 +1,7 @@
 """Claims that fill a pilot's room: several tokens side by side, by what they need."""
 
 from picas.needs import Offer
-from picas.packing import Divided, Room, Share
+from picas.packing import Divided, Room, Share, Stock
 from picas.pool import Pool, Wish
 from tests.contract.support import ANNA, TODO, fill, names
 
@@ -9,9 +9,9 @@ OFFER = Offer(ANNA.host, cores=8, memory=16 << 30, gpus=0)
 DIVIDED = Divided(OFFER, 8)
 
 
-def claim(pool: Pool, left: Share = DIVIDED.whole, limit: int = 8) -> tuple[list[str], Room]:
+def claim(pool: Pool, left: Stock | None = None, limit: int = 8) -> tuple[list[str], Room]:
     """Claim for what is left of a pilot; the ids in order, and the room that was there."""
-    room = Room(DIVIDED, left)
+    room = Room(DIVIDED, left or DIVIDED.left(Stock()))
     wish = Wish(TODO, limit, ANNA, OFFER, room=room)
     return sorted(names(pool.exchange((), wish)[1])), room
 
@@ -29,9 +29,9 @@ def test_small_ones_pass_a_large_one(pool: Pool) -> None:
     """A token without room now is left in the pool, and that is noted; others are claimed."""
     fill(pool, "large", cores=6)
     fill(pool, "one", "two")
-    claimed, _ = claim(pool, Share(3, 0, 0))
+    claimed, _ = claim(pool, Stock(3, 0, 0))
     assert claimed == ["one", "two"]
-    claimed, room = claim(pool, Share(3, 0, 0))
+    claimed, room = claim(pool, Stock(3, 0, 0))
     assert (claimed, room.cramped) == ([], [Share(6)])
     assert claim(pool)[0] == ["large"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from picas import token
 from picas.needs import Offer
-from picas.packing import ONE_SLOT, Divided, Room, Share, smallest
+from picas.packing import ONE_SLOT, Divided, Room, Share, Stock, smallest
 from picas.pilot.load import Load
 from picas.pilot.pace import Pace
 from picas.pilot.places import Places
@@ -44,7 +44,7 @@ def test_shares_of_cores(slots: int, cores: int | None, share: int, own: int) ->
 def test_what_is_not_known_has_no_end() -> None:
     """A pilot that does not know its memory has room for whatever a token asks."""
     divided = Divided(Offer("here"), 2)
-    room = Room(divided, divided.whole)
+    room = Room(divided, divided.left(Stock()))
     assert len(room.fill([doc("a", memory="1T", cores=1), doc("b", gpus=9)])) == 2
 
 
@@ -52,10 +52,10 @@ def test_a_claim_fills_the_room_largest_needs_first() -> None:
     """Of tokens that have room each by itself those are taken that have it together."""
     divided = Divided(OFFER, 8)
     docs = [doc("a"), doc("b", cores=4), doc("c", memory="10G"), doc("d", cores=4), doc("e")]
-    room = Room(divided, divided.whole)
+    room = Room(divided, divided.left(Stock()))
     assert all(room.has(one) for one in docs)
     assert [one["_id"] for one in room.fill(docs)] == ["b", "d"]
-    by_memory = Room(divided, divided.whole)
+    by_memory = Room(divided, divided.left(Stock()))
     chosen = by_memory.fill([doc("a", memory="10G"), doc("b", memory="10G"), doc("c")])
     assert [one["_id"] for one in chosen] == ["a", "c"]
 
@@ -63,7 +63,7 @@ def test_a_claim_fills_the_room_largest_needs_first() -> None:
 def test_what_had_no_room_is_noted() -> None:
     """The smallest of what was passed over tells when it is worth while to ask again."""
     divided = Divided(OFFER, 8)
-    room = Room(divided, Share(2, 4 * GB, 0))
+    room = Room(divided, Stock(2, 4 * GB, 0))
     for one in (doc(cores=8), doc(cores=4), doc(cores=6, memory="8G"), doc(gpus=1), doc()):
         room.has(one)
     assert room.cramped == [Share(4), Share(1, 0, 1)]

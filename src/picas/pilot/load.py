@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from picas.packing import NOTHING, Divided, Room, Share
+from picas.packing import Divided, Room, Share, Stock
 from picas.pilot.pace import Pace
 from picas.token import Document
 
@@ -19,7 +19,7 @@ class Load:
         self._divided = divided
         self._pace = pace
         self._shares: dict[str, Share] = {}  # by lease
-        self._held = NOTHING
+        self._held = Stock()
         self._cramped: list[Share] = []
 
     def __len__(self) -> int:
@@ -31,12 +31,13 @@ class Load:
         for doc in docs:
             if doc["lease"] not in self._shares:
                 share = self._shares[doc["lease"]] = self._divided.share(doc)
-                self._held += share
+                self._held.put(share)
 
     def remove(self, docs: Iterable[Document]) -> None:
         """They ended, or were given back."""
         for doc in docs:
-            self._held -= self._shares.pop(doc["lease"], NOTHING)
+            if (share := self._shares.pop(doc["lease"], None)) is not None:
+                self._held.take(share)
 
     def want(self, *, settling: bool) -> int:
         """How many to claim now, if they take a slot each; see `Pace.want`."""
@@ -50,7 +51,9 @@ class Load:
     def room(self) -> Room:
         """What a claim may fill: as many times the pilot as tokens are worth holding."""
         slots = self._divided.whole.slots
-        return Room(self._divided, self._left((slots + self._pace.ahead) / slots))
+        return Room(
+            self._divided, self._divided.left(self._held, (slots + self._pace.ahead) / slots)
+        )
 
     def missed(self, room: Room | None) -> None:
         """Take note of what the latest claim passed over for want of room; None: of nothing."""
@@ -59,8 +62,5 @@ class Load:
     @property
     def has_room_again(self) -> bool:
         """True if there is room now for something that was passed over."""
-        left = self._left(1.0)
+        left = self._divided.left(self._held)
         return any(share.fits(left) for share in self._cramped)
-
-    def _left(self, times: float) -> Share:
-        return self._divided.whole.times(times) - self._held

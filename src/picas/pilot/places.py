@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from picas import jobid
 from picas.needs import GPU_VARIABLES, gpu_devices
-from picas.packing import ONE_SLOT, Divided, Share
+from picas.packing import ONE_SLOT, Divided, Share, Stock
 from picas.token import Document
 
 
@@ -52,16 +52,19 @@ class Places:
         self, divided: Divided, cpus: Sequence[int] = (), gpus: Sequence[str] = ()
     ) -> None:
         self._divided = divided
-        self._left = divided.whole
+        self._left = divided.left(Stock())
         self._binds = bool(cpus)
         self._cpus, self._gpus = sorted(cpus), list(gpus)
+        self._plain = Place(ONE_SLOT, divided.cores(ONE_SLOT))
 
     def take(self, doc: Document) -> Place | None:
         """A place for a token; None while there is none."""
         share = self._divided.share(doc)
         if not share.fits(self._left):
             return None
-        self._left -= share
+        self._left.take(share)
+        if share is ONE_SLOT and not self._binds:
+            return self._plain
         cores, gpus = self._divided.cores(share), int(share.gpus)
         cpus = frozenset(self._cpus[:cores]) if self._binds else frozenset()
         del self._cpus[: len(cpus)]
@@ -71,7 +74,7 @@ class Places:
 
     def give_back(self, place: Place) -> None:
         """Make it free for others."""
-        self._left += place.share
+        self._left.put(place.share)
         if place.cpus:
             self._cpus = sorted([*self._cpus, *place.cpus])
         self._gpus += place.gpus or ()

@@ -21,10 +21,10 @@ class Result:
 
     Attributes:
         outcome: To be recorded.
-        files: Attachments to record with it.
+        files: Attachments to record with it; what is released takes short ones (bytes) only.
         stopped: The pilot itself broke it off: the token is released, not settled.
         trouble: Set if this host could not run it at all (disk full, …): why.
-        scratch: Files to delete once the outcome is recorded.
+        scratch: Files and folders to delete once the outcome is recorded.
     """
 
     outcome: Outcome

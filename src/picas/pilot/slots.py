@@ -110,7 +110,7 @@ class Slots:
             with self._changed:
                 del self._running[token["lease"]]
                 self._places.give_back(place)
-                if self._waiting and place.share != ONE_SLOT:
+                if self._waiting and place.share is not ONE_SLOT:
                     self._changed.notify_all()  # there may be room for several now
             self._ended(Ended(token, result))
 
