@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -23,9 +22,10 @@ from typing import Any, NoReturn
 
 from picas import by_hand, jobid, token
 from picas.brood import Brood
-from picas.errors import InputError, TaskError
+from picas.endings import TokenTimeout, end, is_stop
+from picas.errors import InputError
 from picas.iterators import EndlessViewIterator, TaskViewIterator, serves
-from picas.token import TIME_LIMIT_EXIT_CODE, Document, Outcome
+from picas.token import Document, Outcome
 from picas.usage import Usage
 from picas.util import Timer, time_elapsed
 
@@ -36,10 +36,6 @@ LIMIT_GRACE_SECONDS = 5.0
 """The same where a token reached its time limit."""
 
 log = logging.getLogger("picas.actors")
-
-
-class TokenTimeout(TaskError):
-    """A token reached its time limit: raised inside ``process_task``."""
 
 
 class AbstractRunActor:
@@ -94,6 +90,10 @@ class AbstractRunActor:
         self._begun: Document = {}
         self._usage = Usage()
         self._leaving = self._hurried = self._cleaned = False
+        self._late: TokenTimeout | None = None
+        self._by_hand = self._saving = False
+        self._pending: int | None = None
+        self._pid = os.getpid()
 
     # --- to be overridden ----------------------------------------------------------------------
 
@@ -142,65 +142,94 @@ class AbstractRunActor:
         """From the first call of the user's code to the last."""
         _check_limit(max_token_time)
         self.time = Timer()
+        self._pid = os.getpid()
         self._leaving = self._hurried = self._cleaned = False
+        self._pending = None
         before = {number: signal.getsignal(number) for number in self._signals()}
         self.setup_handler()
-        if self._is_served() and before:
-            # The handler of that signal does what is to be done, in the thread that runs the actor.
-            self.db.holding.stop = lambda: os.kill(os.getpid(), next(iter(before)))
+        holding = self.db.holding if self._is_served() else None
+        if holding is not None:
+            outer, stop = holding.enter(), holding.stop
+            if before:
+                # The handler of that signal does it, in the thread that runs the actor.
+                holding.stop = lambda: os.kill(os.getpid(), next(iter(before)))
         reason = "the actor failed"
         try:
             self.prepare_env()
             yield
             reason = "no work left, or enough done"
         finally:
-            if self._is_served() and not self._leaving:
-                self.db.holding.stop = None
-                self.db.holding.give_back("")
-                self.db.holding.end(reason)
-            self._clean_up()
-            for number, handler in before.items():
-                if handler is not None:  # else another library's, not Python's
-                    signal.signal(number, handler)
+            if self._is_here():
+                if holding is not None:
+                    holding.stop = stop
+                    holding.leave(outer, None if self._leaving else reason)
+                try:
+                    self._clean_up()
+                finally:
+                    for number, handler in before.items():
+                        if handler is not None:  # else another library's, not Python's
+                            signal.signal(number, handler)
 
     def _run(self, task: Any, timeout: float | None, max_scrub: int = 0) -> None:
         """Run one token and record how it ended."""
         self._begun = deepcopy(task.value)
+        self._by_hand = not (self._is_served() and self.db.holding.holds(task.value))
         self._usage = Usage()
+        self._late = None
         self.current_task = task
         try:
             self.prepare_run()
         except BaseException:
-            self._give_back(task, "released: prepare_run failed")
-            self.current_task = None
+            if not self._leaving and self._is_here():
+                self._give_back(task, "released: prepare_run failed")
+                self.current_task = None
             raise
-        reason = self._process(task, timeout)
+        problem = self._process(task, timeout)
+        if problem is not None and is_stop(problem):
+            self._interrupted(task, problem)
+            raise problem
+        reason = end(task, problem, self._late)
+        log.info("%s: %s", task["_id"], reason)
         self._settle(task, reason, max_scrub)
         self.current_task = None
         self.tasks_processed += 1
+        if problem is not None and not isinstance(problem, Exception):
+            raise problem
         self.cleanup_run()
 
-    def _process(self, task: Any, timeout: float | None) -> str:
-        """Run the user's code; returns how it ended, in a line."""
+    def _process(self, task: Any, timeout: float | None) -> BaseException | None:
+        """Run the user's code; returns what it raised."""
+        problem: BaseException | None = None
         self._brood = Brood()
         try:
             with self._brood.hatching(), self._limited(timeout):
                 self.process_task(task)
-        except TokenTimeout as late:
-            _failed(task, late, TIME_LIMIT_EXIT_CODE)
-            return f"time limit of {timeout:g} s"
-        except Exception as problem:  # noqa: BLE001 - whatever the user's code raises
-            _failed(task, problem, 1)
-            log.info("%s: %s: %s", task["_id"], type(problem).__name__, problem)
-            return f"{type(problem).__name__}: {problem}"
+        except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises
+            problem = raised
         finally:
             self._brood = None
-        _completed(task)
-        return f"exit code {task['exit_code']}"
+        if not self._is_here():  # a child that the code forked and did not end
+            raise problem or SystemExit(0)
+        if self._leaving:  # whatever the code made of the exception that ends it
+            raise SystemExit(0) from problem
+        return problem
+
+    def _interrupted(self, task: Any, problem: BaseException) -> None:
+        """The code was interrupted by something else than our handler of signals."""
+        if self._by_hand or self.db.holding.holds(task.value):
+            self._give_back(task, f"released: {type(problem).__name__}")
+        self.current_task = None
+
+    def _is_here(self) -> bool:
+        """Tell whether this is the process that runs the actor, and no child that it forked."""
+        return os.getpid() == self._pid
 
     @contextmanager
     def _limited(self, seconds: float | None) -> Iterator[None]:
-        """A span after which what runs is ended, and `TokenTimeout` raised here."""
+        """A span after which what runs is ended, and `TokenTimeout` raised here.
+
+        It is raised again from time to time, for code that swallows it.
+        """
         if seconds is None:
             yield
             return
@@ -208,12 +237,13 @@ class AbstractRunActor:
         armed = True
 
         def ring(*_: object) -> None:
-            if armed:
+            if armed and not self._leaving:
                 self._end_processes(LIMIT_GRACE_SECONDS)
-                raise TokenTimeout(f"Token execution exceeded timeout limit of {seconds:g} seconds")
+                self._late = TokenTimeout(seconds)
+                raise self._late
 
         handler = signal.signal(signal.SIGALRM, ring)
-        left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+        left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, STOP_GRACE_SECONDS)
         try:
             try:
                 yield
@@ -232,7 +262,7 @@ class AbstractRunActor:
         """Write the token as it is now; where it failed and has tries left, back to todo."""
         code = task.value.get("exit_code")
         code = code if isinstance(code, int) else None
-        if code and token.scrub_count(task.value) < max_scrub and task.get("lock"):
+        if code and token.failed_tries(task.value) < max_scrub and task.get("lock"):
             log.info("Scrubbing token %s", task["_id"])
             task.scrub()
             task["exit_code"] = ""
@@ -248,7 +278,15 @@ class AbstractRunActor:
         if self._is_served() and self.db.holding.holds(task.value):
             self.db.holding.settle(task.value, outcome)
             return
-        by_hand.save(self.db, task, self._begun)
+        self._saving = True  # a signal waits for it: else what was recorded would be given back
+        try:
+            by_hand.save(self.db, task, self._begun)
+            self.current_task = None
+        finally:
+            self._saving = False
+            if self._pending is not None:
+                signum, self._pending = self._pending, None
+                self._leave(signum)
 
     # --- signals -------------------------------------------------------------------------------
 
@@ -267,10 +305,17 @@ class AbstractRunActor:
         Raises:
             SystemExit: With status 0, when all is done.
         """
+        if not self._is_here():  # a child that was forked has nothing to give back
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
         if self._leaving:
             self._hurried = True
             return
         self._leaving = True
+        if self._saving:
+            self._pending = signum
+            return
         holding = self.db.holding if self._is_served() else None
         if holding is not None:
             holding.hurry()
@@ -286,12 +331,12 @@ class AbstractRunActor:
         holding = self.db.holding if self._is_served() else None
         task = self.current_task
         try:
-            if task is not None and (holding is None or holding.holds(task.value)):
+            if task is not None and (self._by_hand or holding is None or holding.holds(task.value)):
                 self._reset(task, f"released: {name}")
         except Exception as error:  # noqa: BLE001 - it must end, and say what it could not do
             log.warning("%s could not be given back: %s", task["_id"], error)
         if holding is not None:
-            holding.give_back("", but=task["_id"] if task is not None else None)
+            holding.give_back("", but=() if task is None else (task["_id"],))
             holding.end(name)
         self._clean_up()
         raise SystemExit(0)
@@ -345,7 +390,7 @@ class RunActor(AbstractRunActor):
 
         Args:
             max_token_time: Seconds a token may run. Then all it started is ended, and
-                `TokenTimeout` raised in ``process_task``.
+                `TokenTimeout` raised in ``process_task``; again each half minute that it goes on.
             max_total_time: Seconds after which no other token is begun.
             max_tasks: So many tokens are enough.
             max_scrub: So often a token that fails is given back for another try.
@@ -358,13 +403,13 @@ class RunActor(AbstractRunActor):
         _check_number("max_total_time", max_total_time)
         _check_number("max_tasks", max_tasks)
         _check_number("max_scrub", max_scrub)
-        timer = Timer()
+        timer, before = Timer(), self.tasks_processed
         with self._running(max_token_time), self._ending(timer, max_total_time):
             for task in self.iterator:
                 self._run(task, max_token_time, max_scrub)
                 if stop_function is not None and stop_function(**stop_function_args):
                     break
-                if max_tasks and self.tasks_processed >= max_tasks:
+                if max_tasks and self.tasks_processed - before >= max_tasks:
                     break
                 if max_total_time is not None and time_elapsed(timer, max_total_time):
                     break
@@ -386,25 +431,6 @@ class RunActor(AbstractRunActor):
             yield
         finally:
             endless.stop_callback, endless.stop_callback_args = own, own_args
-
-
-def _completed(task: Any) -> None:
-    """What a token is after ``process_task`` returned: closed, unless it was given back."""
-    doc = task.value
-    if token.is_locked(doc):
-        doc["done"] = int(time.time())
-    if not isinstance(doc.get("exit_code"), int) and doc.get("done"):
-        doc["exit_code"] = 1 if doc["lock"] == 99 else 0
-    doc.setdefault("exit_code", "")
-
-
-def _failed(task: Any, problem: Exception, exit_code: int) -> None:
-    """What a token is after ``process_task`` raised."""
-    what = f"Exception {type(problem)} occurred during processing: {problem}"
-    task.error(str(problem) if isinstance(problem, TokenTimeout) else what, exception=problem)
-    code = task.value.get("exit_code")
-    if exit_code == TIME_LIMIT_EXIT_CODE or not isinstance(code, int) or code == 0:
-        task["exit_code"] = exit_code
 
 
 def _check_limit(seconds: float | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from picas import jobid
-from picas.token import CLASSIC_DEFAULTS
+from picas.token import CLASSIC_DEFAULTS, scrub_count
 from picas.util import merge_dicts, seconds
 
 
@@ -215,7 +215,7 @@ class Task(Document):
 
     def scrub(self) -> Self:
         """Any state to todo, counted in ``scrub_count``; the batch job is forgotten."""
-        self.doc["scrub_count"] = self.doc.get("scrub_count", 0) + 1
+        self.doc["scrub_count"] = scrub_count(self.doc) + 1
         self.doc.update({"done": 0, "lock": 0})
         jobid.remove_job_id(self.doc)
         return self._update_hostname()
@@ -233,7 +233,9 @@ class Task(Document):
         if exception is not None:
             entry["exception"] = "".join(traceback.format_exception(exception))
         self.doc.update({"lock": 99, "done": 99})
-        self.doc.setdefault("error", []).append(entry)
+        if not isinstance(self.doc.get("error"), list):
+            self.doc["error"] = self.get_errors() if self.doc.get("error") else []
+        self.doc["error"].append(entry)
         return self
 
     def has_error(self) -> bool:

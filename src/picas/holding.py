@@ -6,10 +6,12 @@ written by the holder of the lease only, into the token as it is by then.
 """
 
 import atexit
+import json
 import logging
+import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -82,6 +84,8 @@ class Holding:
         self._ours: dict[str, bool] = {}
         self._watch_until: float | None = None
         self._given_up = float("inf")
+        self._actors = 0
+        self._pid = os.getpid()
 
     # --- claims --------------------------------------------------------------------------------
 
@@ -198,10 +202,11 @@ class Holding:
 
     def _settle(self, base: Document, mine: Document, outcome: Outcome) -> bool:
         try:
+            json.dumps(mine, allow_nan=False)  # SQLite would take what CouchDB refuses
             written = self._write(base, mine, outcome)
         except (PoolUnreachable, ServerError):
             raise
-        except PoolError as error:
+        except Exception as error:  # noqa: BLE001 - what the script left may be anything
             log.warning("%s: its results were not stored: %s", mine["_id"], error)
             written = self._write(base, _bare(base, mine, outcome, str(error)), outcome)
         del self._held[mine["_id"]]
@@ -242,21 +247,40 @@ class Holding:
         else:
             del self._held[mine["_id"]]
 
-    def give_back(self, reason: str, *, but: str | None = None) -> None:
+    def give_back(self, reason: str, *, but: Collection[str] = ()) -> None:
         """Release the tokens that are held, and those whose claim was in doubt.
 
         Args:
             reason: Why, for the history; empty for tokens that were not begun.
-            but: Id of one that is kept.
+            but: Ids of those that are kept.
         """
         try:
-            docs = [doc for name, doc in self._held.items() if name != but]
+            docs = [doc for name, doc in self._held.items() if name not in but]
             docs += self._pool.recover_claims()
             if docs:
                 self._pool.release(docs, reason)
         except PoolError as error:
             log.warning("tokens could not be given back, and stay locked for now: %s", error)
-        self._held = {name: doc for name, doc in self._held.items() if name == but}
+        self._held = {name: doc for name, doc in self._held.items() if name in but}
+
+    def enter(self) -> Collection[str]:
+        """An actor begins; one may run inside another's token. Returns the tokens of the others."""
+        self._actors += 1
+        return tuple(self._held)
+
+    def leave(self, others: Collection[str], reason: str | None) -> None:
+        """An actor ends: what it holds is given back; with the last, the heartbeat stops.
+
+        Args:
+            others: What `enter` returned.
+            reason: Why it ended; None if a signal ended it, which has seen to its tokens.
+        """
+        self._actors -= 1
+        if reason is None:
+            return
+        self.give_back("", but=others)
+        if self._actors == 0:
+            self.end(reason)
 
     def hurry(self) -> None:
         """The process has to end: do not wait long for the pool any more."""
@@ -277,6 +301,7 @@ class Holding:
         if self._document is not None:
             return
         self._holder = new_holder()
+        self._pid = os.getpid()
         settings = self._patiently(lambda: self._pool.settings(lenient=True))
         times = LeaseTimes.of(settings)
         facts = {"slots": 1, "view": view, "actor": True}
@@ -300,6 +325,8 @@ class Holding:
             self.stop()
 
     def _exit(self) -> None:
+        if os.getpid() != self._pid:  # a forked child has nothing to give back
+            return
         self.hurry()
         self.give_back("the script ended")
         self.end("the script ended")

@@ -18,7 +18,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("web",),
     ("autopilot",),
     ("actors", "srmclient", "couchdblogger"),
-    ("iterators", "srm"),
+    ("iterators", "srm", "endings"),
     ("clients", "transfer", "by_hand"),
     ("database", "holding"),
     ("documents", "modifiers", "generators", "executers", "picas_config"),
