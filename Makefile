@@ -37,7 +37,7 @@ lint: sync
 	$(RUN)/mypy
 
 test: lint
-	$(RUN)/pytest $(ARGS)
+	$(RUN)/pytest -n auto --dist loadgroup $(ARGS)
 
 soak: sync
 	$(RUN)/python -m soak $(ARGS)
