@@ -85,6 +85,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, min(4, 2 * len(os.sched_getaffinity(0))))
 
 
+# First, for xdist reads the marks in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that share a large fixture on one worker."""
     for item in items:
