@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.components import skipped_component, skipped_components
 from tests.couchdb.double import DoubleCouch
@@ -14,10 +15,11 @@ from tests.couchdb.server import ENVIRONMENT, INSTALLED, CouchServer, real_serve
 from tests.slurm.cluster import Slurm, missing
 
 NO_COUCHDB = f"not installed in {INSTALLED}, and ${ENVIRONMENT} is not set"
-ALONE = {"slurm", "cluster"}
-"""Fixtures so large that one worker makes them, and runs every test that uses them."""
-
 _used: set[str] = set()
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
@@ -83,15 +85,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers a core, for most tests wait: for processes, signals and servers."""
     return max(2, min(4, 2 * len(os.sched_getaffinity(0))))
-
-
-# First, for xdist reads the marks in the same hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share a large fixture on one worker."""
-    for item in items:
-        for name in ALONE & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -25,7 +25,6 @@ COMMON = "Options of all commands"
 _EVERY_PAGE = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/**/*.md")]
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^(?P<level>#+) +(?P<title>.+)$", re.M)
-_SUBMITS = re.compile(r"^\$ (sbatch|picas submit slurm) ", re.M)
 _FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
 
 
@@ -37,13 +36,7 @@ def _reference(page: str) -> str:
     return (REFERENCE / page).read_text()
 
 
-def _marked(page: Path) -> object:
-    """A page as a parameter; those that submit jobs share one Slurm."""
-    marks = [pytest.mark.xdist_group("slurm")] if _SUBMITS.search(as_run(page)) else []
-    return pytest.param(page, id=_name(page), marks=marks)
-
-
-@pytest.mark.parametrize("page", [_marked(page) for page in pages()])
+@pytest.mark.parametrize("page", pages(), ids=_name)
 def test_commands_of_a_page_do_what_it_says(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -53,7 +46,7 @@ def test_commands_of_a_page_do_what_it_says(
         skipped_component("C compiler", "there is no cc or no make: the fractals are not built")
         pytest.skip("C compiler: there is no cc or no make")
     variables: dict[str, str] = {}
-    if _SUBMITS.search(text):
+    if re.search(r"^\$ (sbatch|picas submit slurm) ", text, re.M):
         variables |= request.getfixturevalue("slurm").environment
     if SERVER in text:
         server = request.getfixturevalue("couchdb")
