@@ -19,6 +19,7 @@ JOB_ID_FIELDS = (
     "lsf_job_id",
     "sge_job_id",
     "slurm_job_id",
+    "local_job_id",
 )
 
 
@@ -49,7 +50,10 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     if (sge := environ.get("JOB_ID")) and "SGE_TASK_ID" in environ:
         index = environ["SGE_TASK_ID"]
         return {"sge_job_id": sge if index in ("", "undefined") else f"{sge}.{index}"}
-    return _slurm_job(environ)
+    if slurm := _slurm_job(environ):
+        return slurm
+    local = environ.get("PICAS_LOCAL_JOB")
+    return {"local_job_id": local} if local else {}
 
 
 def _condor_job(job_ad: str | None) -> str | None:
@@ -98,9 +102,10 @@ def allowed_cores(environ: Mapping[str, str] = os.environ) -> int:
     """The cores this process may really use: the scheduler's word, else the affinity mask.
 
     Source: the Slurm manual for ``sbatch`` (SLURM_CPUS_PER_TASK is set only with ``-c``, else
-    SLURM_CPUS_ON_NODE) and DIRAC's ``DIRAC_PROCESSORS``.
+    SLURM_CPUS_ON_NODE) and DIRAC's ``DIRAC_PROCESSORS``. PICAS_CORES is that of our own local jobs,
+    which may run within one of another batch system.
     """
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "DIRAC_PROCESSORS"):
+    for name in ("PICAS_CORES", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "DIRAC_PROCESSORS"):
         value = environ.get(name, "")
         if value.isdigit() and int(value) > 0:
             return int(value)

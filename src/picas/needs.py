@@ -1,8 +1,8 @@
 """What a token needs, what a pilot offers, and when the one may run on the other.
 
-A token may say what it needs (``cores``, ``memory``, ``gpus``), that it waits (``not_before``), and
-which hosts leave it to others for a while (``avoid`` until ``avoid_until``). What cannot be read
-as such is the user's own field, and holds nothing up.
+A token may say what it needs (``cores``, ``memory``, ``gpus``, ``time``), that it waits
+(``not_before``), and which hosts leave it to others for a while (``avoid`` until ``avoid_until``).
+What cannot be read as such is the user's own field, and holds nothing up.
 """
 
 import math
@@ -17,8 +17,11 @@ from typing import Any
 from picas import cgroup, jobid, units
 from picas.errors import InputError
 
-NEEDS = ("cores", "memory", "gpus")
+NEEDS = ("cores", "memory", "gpus", "time")
 _NEEDS = frozenset(NEEDS)
+
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""What tells a process which GPUs are its own."""
 
 _DEVICE = re.compile(r"[0-9]+|(GPU|MIG)-.+")
 
@@ -32,25 +35,34 @@ class Offer:
         cores: Cores it may use.
         memory: Bytes it may use.
         gpus: GPUs it may use.
+        time: Seconds until it has to end.
+        usual: Seconds that a token takes which does not say; 0 where that is not known either.
     """
 
     host: str
     cores: int | None = None
     memory: int | None = None
     gpus: int | None = None
+    time: float | None = None
+    usual: float = 0.0
 
-    def lacks(self, doc: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    def lacks(self, doc: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
         """What a token needs more of than there is: the need and the offer, by name."""
-        offers = {"cores": self.cores, "memory": self.memory, "gpus": self.gpus}
+        wants = needs(doc)
+        if self.usual:
+            wants.setdefault("time", self.usual)
         return {
-            name: (wanted, offers[name] or 0)
-            for name, wanted in needs(doc).items()
-            if (has := offers[name]) is not None and wanted > has
+            name: (wanted, has)
+            for name, wanted in wants.items()
+            if (has := getattr(self, name)) is not None and wanted > has
         }
 
     def ready_at(self, doc: Mapping[str, Any]) -> float:
-        """From when on a free token may run here, in epoch seconds; infinite if never."""
-        if not _NEEDS.isdisjoint(doc) and self.lacks(doc):
+        """From when on a free token may run here, in epoch seconds; infinite if never.
+
+        Of an empty document nothing is known, and so nothing is in its way.
+        """
+        if (self.usual or not _NEEDS.isdisjoint(doc)) and doc and self.lacks(doc):
             return math.inf
         at = not_before(doc) if "not_before" in doc else 0.0
         if "avoid" in doc and self.host in avoided(doc):
@@ -60,17 +72,17 @@ class Offer:
 
 def here(host: str) -> Offer:
     """What this host offers, within the limits of the batch job and the control group."""
-    return Offer(host, jobid.allowed_cores(), _memory(), _gpus())
+    return Offer(host, jobid.allowed_cores(), _memory(), len(gpu_devices()))
 
 
-def needs(doc: Mapping[str, Any]) -> dict[str, int]:
-    """What a token says it needs, as numbers (memory: bytes)."""
-    found = {}
+def needs(doc: Mapping[str, Any]) -> dict[str, float]:
+    """What a token says it needs, as numbers (memory: bytes; time: seconds)."""
+    found: dict[str, float] = {}
     for name in NEEDS:
-        try:
-            found[name] = units.size(doc[name])
-        except (KeyError, InputError):
-            continue
+        if name in doc:
+            with suppress(InputError):
+                read = units.seconds if name == "time" else units.size
+                found[name] = read(doc[name])
     return found
 
 
@@ -111,17 +123,19 @@ def _megabytes(environ: Mapping[str, str], name: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
-def _gpus(environ: Mapping[str, str] = os.environ) -> int:
-    """GPUs this process may use: what CUDA was told, else the devices that there are.
+def gpu_devices(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """GPUs this process may use: what CUDA or ROCm was told, else the devices that there are.
 
     Source: the CUDA C++ Programming Guide, CUDA_VISIBLE_DEVICES: indices, ``GPU-…`` or ``MIG-…``;
-    schedulers write other words (``NoDevFiles``) for none.
+    schedulers write other words (``NoDevFiles``) for none. ROCm's documentation of
+    ROCR_VISIBLE_DEVICES: the same.
     """
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return sum(_DEVICE.fullmatch(name.strip()) is not None for name in visible.split(","))
+    for variable in GPU_VARIABLES:
+        if (visible := environ.get(variable)) is not None:
+            names = [name.strip() for name in visible.split(",")]
+            return [name for name in names if _DEVICE.fullmatch(name)]
     try:
-        devices = [device.name for device in Path("/dev").iterdir()]
+        devices = [re.fullmatch(r"nvidia(\d+)", device.name) for device in Path("/dev").iterdir()]
     except OSError:
-        return 0
-    return sum(re.fullmatch(r"nvidia\d+", name) is not None for name in devices)
+        return []
+    return sorted((match[1] for match in devices if match), key=int)

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -103,6 +103,8 @@ class Task:
         time_limit: Seconds of wall-clock time; none by default.
         grace: Seconds between TERM and KILL.
         instead: What to run if `argv` cannot be executed.
+        stop_signal: What ends it, in place of TERM, when it is stopped or its time is up.
+        cpus: The CPUs it may run on; by default those of this process.
     """
 
     def __init__(
@@ -116,7 +118,10 @@ class Task:
         time_limit: float | None = None,
         grace: float = 10.0,
         instead: Sequence[str] = (),
+        stop_signal: signal.Signals = signal.SIGTERM,
+        cpus: Collection[int] = (),
     ) -> None:
+        self._stop_signal = stop_signal
         self._argv, self._instead = list(argv), list(instead)
         self._out, self._err = out, err
         self._mark = proctree.Mark()
@@ -124,6 +129,7 @@ class Task:
         self._cwd = cwd
         self._time_limit = time_limit
         self._grace = grace
+        self._cpus = cpus
         self._asked = _Asked.NOTHING
         self._bell: _Bell | None = None
         # Re-entrant: a signal handler may call `stop` in the thread that is inside `run`.
@@ -155,10 +161,10 @@ class Task:
             ) from problem
 
     def stop(self, *, now: bool = False) -> None:
-        """End the task: TERM, the grace period, KILL. From any thread or a signal handler.
+        """End the task: its stop signal, the grace period, KILL.
 
-        It returns at once; `run` returns when the task has ended. Before `run`, it keeps the
-        command from being started.
+        Callable from any thread or a signal handler. It returns at once; `run` returns when the
+        task has ended. Before `run`, it keeps the command from being started.
 
         Args:
             now: KILL at once; also cuts short the grace of an earlier call.
@@ -191,14 +197,14 @@ class Task:
     def _attend(self, watch: "_Watch", child: int, tree: proctree.Tree, bell: "_Bell") -> Finished:
         """Wait for the command, end what must be ended, and account for it."""
         ended_by = self._wait(watch, tree, bell, child)
-        left = () if ended_by is EndedBy.ITSELF else self._end(tree, bell)
+        left = () if ended_by is EndedBy.ITSELF else self._end(tree, bell, self._stop_signal)
         immortal = any(process.pid == child for process in left)
         reaped, status, usage = os.wait4(child, os.WNOHANG if immortal else 0)
         watch.stop()
         if reaped:
             tree.leader_reaped()
         if ended_by is EndedBy.ITSELF and tree.leftovers():
-            self._end(tree, bell)
+            self._end(tree, bell, signal.SIGTERM)
         code = _exit_code(status) if reaped else 128 + signal.SIGKILL
         code = TIME_LIMIT_EXIT_CODE if ended_by is EndedBy.TIME_LIMIT else code
         cpu = tree.cpu + usage.ru_utime + usage.ru_stime
@@ -208,14 +214,16 @@ class Task:
             replace(finished, out_of_memory=True) if killed and watch.lacked_memory() else finished
         )
 
-    def _end(self, tree: proctree.Tree, bell: "_Bell") -> Sequence[proctree.Process]:
+    def _end(
+        self, tree: proctree.Tree, bell: "_Bell", first: signal.Signals
+    ) -> Sequence[proctree.Process]:
         """End all processes, with the grace that `stop` leaves them; gives those that won't die."""
 
         def pause(seconds: float) -> bool:
             bell.wait(seconds)
             return self._asked is _Asked.KILL
 
-        return tree.end(0 if self._asked is _Asked.KILL else self._grace, pause)
+        return tree.end(0 if self._asked is _Asked.KILL else self._grace, pause, first)
 
     def _start(self, watch: "_Watch") -> int | Finished:
         """Make the logs and start the command, if it is to be started and can be; its number."""
@@ -240,7 +248,7 @@ class Task:
         if not program:
             raise self._refuse(err, NOT_FOUND, "the command is empty")
         try:
-            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd)
+            return spawn(self._argv, self._env, (_dev_null(), out, err), self._cwd, self._cpus)
         except ValueError as problem:
             raise self._refuse(
                 err, CANNOT_EXECUTE, f"cannot run {program!r}: {problem}"

@@ -335,18 +335,24 @@ class Tree:
         self._known.update((process.pid, process.start) for process in found.values())
         return sorted((p for p in found.values() if p.alive), key=lambda p: (p.start, p.pid))
 
-    def end(self, grace: float, pause: Callable[[float], bool]) -> list[Process]:
+    def end(
+        self,
+        grace: float,
+        pause: Callable[[float], bool],
+        first: signal.Signals = signal.SIGTERM,
+    ) -> list[Process]:
         """End all processes: TERM, some time for them to go, then KILL until none is left.
 
         Args:
             grace: Seconds between the two; 0 kills at once.
             pause: Waits that many seconds at most; True says not to grant more time.
+            first: Another signal than TERM.
 
         Returns:
             Processes that would not die: in an uninterruptible wait, or another user's.
         """
         if grace > 0:
-            self._ask_to_end(time.monotonic() + grace, pause)
+            self._ask_to_end(first, time.monotonic() + grace, pause)
         give_up = time.monotonic() + KILL_SECONDS
         while left := self.living():
             if time.monotonic() > give_up:
@@ -359,10 +365,12 @@ class Tree:
         reap_orphans()
         return left
 
-    def _ask_to_end(self, until: float, pause: Callable[[float], bool]) -> None:
-        """TERM to all; then again to those that appear after all that were asked have gone."""
+    def _ask_to_end(
+        self, number: signal.Signals, until: float, pause: Callable[[float], bool]
+    ) -> None:
+        """Signal all; then those that appear after all that were asked have gone."""
         while left := self.living():
-            self._signal_all(left, signal.SIGTERM)
+            self._signal_all(left, number)
             self._signal_all(left, signal.SIGCONT)  # a stopped process acts on nothing but KILL
             if not self._await_end(left, until, pause):
                 return

@@ -5,6 +5,7 @@ pilot would start their commands one at a time. A call by way of ctypes lets it 
 library cannot do it (no Linux, glibc before 2.34), `subprocess` does.
 """
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -12,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ def spawn(
     env: Mapping[str, str],
     streams: tuple[int, int, int],
     cwd: Path | None = None,
+    cpus: Collection[int] = (),
 ) -> int:
     """Start a command; returns its process id. Its other descriptors are closed.
 
@@ -40,14 +42,38 @@ def spawn(
         env: The whole environment.
         streams: Descriptors of its standard input, output and error.
         cwd: Its working directory; that of this process by default.
+        cpus: The CPUs it may run on; by default those of this process.
 
     Raises:
         OSError: It cannot be started.
         ValueError: An argument or a variable has a NUL character.
     """
+    with _bound(cpus):
+        if _library() is None:
+            return _by_subprocess(argv, env, streams, cwd)
+        return _by_library(argv, env, streams, cwd)
+
+
+@contextlib.contextmanager
+def _bound(cpus: Collection[int]) -> Iterator[None]:
+    """Bind this thread for a while: what it starts then inherits that, and stays bound."""
+    if not cpus:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # the scheduler took them away: a task runs unbound, too
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, before)
+
+
+def _by_library(
+    argv: Sequence[str], env: Mapping[str, str], streams: tuple[int, int, int], cwd: Path | None
+) -> int:
     library = _library()
-    if library is None:
-        return _by_subprocess(argv, env, streams, cwd)
     arguments = [os.fsencode(argument) for argument in argv]
     variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
     if any(b"\0" in text for text in (*arguments, *variables)):

@@ -175,8 +175,13 @@ def claim(doc: Document, now: float, holder: Holder, lease: str) -> Document:
 
 
 def settle(doc: Document, now: float, outcome: Outcome) -> Document:
-    """Locked to done or error: record the outcome and end the lease."""
+    """Locked to done or error: record the outcome and end the lease.
+
+    What is done needs its checkpoint no more.
+    """
     settled = _with_fields(doc, outcome.fields)
+    if outcome.exit_code == 0:
+        _drop_checkpoint(settled)
     settled |= {"done": max(1, int(now)), "exit_code": outcome.exit_code}
     return _end_attempt(settled, now, outcome)
 
@@ -244,13 +249,14 @@ def error(doc: Document, now: float, message: str) -> Document:
 def reset(doc: Document, now: float) -> Document:
     """Any state to todo, on a person's word: counted as a scrub; history and logs stay.
 
-    It may run at once, anywhere, and has all its tries again.
+    It may run at once, anywhere, has all its tries again, and starts without a checkpoint.
     """
     again = {name: value for name, value in doc.items() if name not in _WAITING}
     again |= {"lock": 0, "done": 0, "exit_code": "", "hostname": ""}
     if state(doc) is not State.TODO:
         again["scrub_count"] = again["tries_from"] = scrub_count(doc) + 1
         again["lost_from"] = next_attempt(doc)
+        _drop_checkpoint(again)
     if doc.get("lease"):
         wall = max(0.0, now - javascript.number(doc.get("lock")))
         broken_off = Outcome(None, now - wall, now, "reset by a person", wall)
@@ -371,6 +377,18 @@ def log_name(token_id: str, stream: str, attempt: int | None = None) -> str:
     """
     middle = "" if attempt is None else f".{attempt}"
     return f"logs_{token_id}{middle}.{stream}"
+
+
+def checkpoint_name(token_id: str) -> str:
+    """Name of the attachment that holds what the next attempt goes on from."""
+    return f"checkpoint_{token_id}.tar"
+
+
+def _drop_checkpoint(doc: Document) -> None:
+    """Leave out the checkpoint, in place; the attachments of the document given before stay."""
+    attached, name = doc.get("_attachments") or {}, checkpoint_name(doc["_id"])
+    if name in attached:
+        doc["_attachments"] = {n: entry for n, entry in attached.items() if n != name}
 
 
 def _next_number(history: Sequence[Mapping[str, Any]]) -> int:

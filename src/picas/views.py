@@ -198,7 +198,7 @@ def _compiled(where: Condition | None) -> dict[str, dict[str, str]]:
 _FREE_MAP = """\
 function (doc) {
   if (doc.type == "token" && %s) {
-    var names = ["cores", "memory", "gpus", "avoid", "avoid_until"], needs = null;
+    var names = ["cores", "memory", "gpus", "time", "avoid", "avoid_until"], needs = null;
     for (var i = 0; i < names.length; i++) {
       if (doc[names[i]] !== undefined) {
         needs = needs || {};

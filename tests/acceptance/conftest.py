@@ -1,9 +1,14 @@
 """Fixtures of the acceptance tests."""
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from tests.acceptance.accounts import Picas
 from tests.acceptance.work import Work
+from tests.slurm.cluster import Slurm
+
+from picas.pool import connect
 
 
 @pytest.fixture(params=["embedded", "couchdb"])
@@ -25,3 +30,22 @@ def work(pool_url: str, tmp_path: Path) -> Work:
 def local(tmp_path: Path) -> Work:
     """An empty embedded pool, and a folder."""
     return Work(tmp_path / "work", f"sqlite:///{tmp_path / 'work' / 'picas.db'}")
+
+
+@pytest.fixture
+def picas(tmp_path: Path) -> Picas:
+    """The command, in an empty folder with an empty HOME."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Picas(folder)
+
+
+@pytest.fixture
+def site(slurm: Slurm, database: str) -> dict[str, str]:
+    """The environment of a user of the cluster, whose pool is a fresh database."""
+    parts = urlsplit(database)
+    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
+    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
+    with connect(database, create=True):
+        pass
+    return {**slurm.environment, "PICAS_POOL": address, **who}

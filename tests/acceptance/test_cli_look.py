@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.cli import PICAS, clean_environment, home_of
-from tests.acceptance.work import Work, on_a_terminal, until
+from tests.acceptance.work import Work, on_a_terminal, until, watched
 
 from picas import token
 from picas.conditions import parse
@@ -156,24 +156,10 @@ def test_watching_without_a_terminal_gives_plain_lines(local: Work) -> None:
 def test_watching_on_a_terminal_follows_the_pool(work: Work) -> None:
     """What changes shows; Ctrl-C leaves in good order."""
     work.push("sleep 1; true", "true")
-    env = clean_environment(home_of(work.folder), {"PICAS_POOL": work.url, "TERM": "xterm"})
-    file = work.folder / "screen"
-    line = f"stty cols 80 rows 24; exec {PICAS} status --watch --interval 60"
-    typescript = ["script", "-qefc", line, str(file)]
-    with subprocess.Popen(
-        typescript, cwd=work.folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-    ) as watching:
-        try:
-            until(lambda: file.exists() and "Monitor" in file.read_text())
-            work.picas("run", "--slots", "1")
-            until(lambda: "100 %" in file.read_text())
-            assert watching.stdin is not None
-            watching.stdin.write(b"\x03")
-            watching.stdin.flush()
-            assert watching.wait(timeout=20) == 0
-        finally:
-            watching.kill()
-    assert "Traceback" not in file.read_text()
+    with watched(work, "status", "--watch", "--interval", "60") as screen:
+        until(lambda: "Monitor" in screen())
+        work.picas("run", "--slots", "1")
+        until(lambda: "100 %" in screen())
 
 
 # --- list --------------------------------------------------------------------------------------

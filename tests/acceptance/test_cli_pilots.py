@@ -2,10 +2,11 @@
 
 import json
 import re
+import signal
 from typing import Any
 
 import pytest
-from tests.acceptance.work import Work, on_a_terminal, until
+from tests.acceptance.work import Work, on_a_terminal, until, watched
 
 from picas.pool import connect
 
@@ -166,3 +167,49 @@ def test_pilots_fit_the_terminal(local: Work, columns: int) -> None:
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in said.splitlines()]
     assert max(map(len, lines)) <= columns
     assert lines[2].startswith("unknown  6e34")
+
+
+def test_watching_pilots_on_a_terminal(work: Work) -> None:
+    """A pilot that comes shows at once, where the table stands; Ctrl-C leaves in good order."""
+    with watched(work, "pilots", "--watch", "--interval", "60") as screen:
+        until(lambda: "no pilots at work" in screen())
+        save_pilot(work, "n1", running=["t0", "t1"], slurm_job_id="12_3")
+        until(lambda: "12_3" in screen())
+        # The cursor went up to write over what was there.
+        assert "\x1b[1A" in screen() or "\x1b[2K" in screen()
+
+
+def test_many_pilots_on_a_low_terminal(local: Work) -> None:
+    """Those that ask for attention stay in sight, and so does the summary."""
+    for n in range(30):
+        save_pilot(local, f"h{n}", 1000 if n == 17 else 10)
+    with watched(local, "pilots", "--watch", rows=12) as screen:
+        until(lambda: "1 silent, 29 running" in screen())
+        said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen())
+    lines = said.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("state"))
+    assert lines[first + 1].startswith("silent")
+    assert "… and 24 more" in lines
+    assert len(lines) - first < 12
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_watching_pilots_without_a_terminal(local: Work, as_json: bool) -> None:
+    """The table again and again with the time, or a JSON object a line."""
+    save_pilot(local, "n1")
+    json_option = ("--json",) if as_json else ()
+    with local.started("pilots", "--watch", "--interval", "0.1", *json_option) as watching:
+        assert watching.stdout is not None
+        first = [watching.stdout.readline() for _ in range(6)]
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=20)
+    assert watching.returncode == 0
+    if as_json:
+        assert [json.loads(line)["states"] for line in first] == [{"running": 1}] * 6
+    else:
+        assert first[0].endswith(f" {local.url}\n")
+        assert [line.split()[:2] for line in first[1:3]] == [
+            ["state", "pilot"],
+            ["running", "6e31"],
+        ]
+        assert first[3:] == ["\n", "1 running\n", "\n"]

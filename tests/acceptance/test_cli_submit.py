@@ -1,10 +1,10 @@
 """``picas submit slurm`` and pilots in jobs, in a real Slurm with a real CouchDB."""
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.acceptance.accounts import Picas
@@ -12,27 +12,12 @@ from tests.acceptance.work import until
 from tests.slurm.cluster import Slurm
 
 from picas import token
+from picas.conditions import parse
 from picas.pool import connect
 from picas.token import State
+from picas.views import Design
 
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
-
-
-@pytest.fixture
-def site(slurm: Slurm, database: str) -> dict[str, str]:
-    """The environment of a user of the cluster, whose pool is a fresh database."""
-    parts = urlsplit(database)
-    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
-    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
-    with connect(database, create=True):
-        pass
-    return {**slurm.environment, "PICAS_POOL": address, **who}
+CORES = len(os.sched_getaffinity(0))
 
 
 def push(database: str, *inputs: str) -> None:
@@ -60,6 +45,40 @@ def test_an_array_drains_a_pool(
         assert {doc["slots"] for doc in pool.pilots()} == {4}
         assert jobs == {f"{job['job']}_{i}" for i in range(6)}
         assert {doc["slurm_job_id"] for doc in pool.find("Monitor/done")} <= jobs
+
+
+@pytest.mark.couchdb
+@pytest.mark.skipif(CORES < 2, reason="needs two cores")
+def test_tokens_of_two_shapes(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """Tokens run on the pilots of their view; each task is bound to cores of its own."""
+    with connect(database) as pool:
+        pool.add_design(Design("SingleCore", parse("cores == 1")))
+        pool.add_design(Design("MultiCore", parse(f"cores == {CORES}")))
+        line = 'echo "$SLURM_ARRAY_JOB_ID $(nproc) $PICAS_CORES"'
+        docs = [
+            token.new({"input": line, "cores": cores}, f"{cores}-{i}")
+            for cores in (1, CORES)
+            for i in range(6)
+        ]
+        assert all(pushed.error is None for pushed in pool.push(docs))
+    jobs = {}
+    for cores, view in ((1, "SingleCore"), (CORES, "MultiCore")):
+        done = picas(
+            *("submit", "slurm", "--pilots", "2", "--cores", f"{CORES}", "--json"),
+            *("--view", f"{view}/todo"),
+            env=site,
+        )
+        (job,) = json.loads(done.stdout)["jobs"]
+        jobs[cores] = job["job"]
+    slurm.wait()
+    with connect(database) as pool:
+        for cores, job in jobs.items():
+            logs = [
+                b"".join(pool.attachment(f"{cores}-{i}", f"logs_{cores}-{i}.out")) for i in range(6)
+            ]
+            assert {log.decode().strip() for log in logs} == {f"{job} {cores} {cores}"}
 
 
 @pytest.mark.couchdb
@@ -123,3 +142,25 @@ def test_slips_are_told_before_anything_is_submitted(picas: Picas) -> None:
     assert "--max-scrubs" in done.stderr
     done = picas("submit", "slurm", "--dry-run", status=2)
     assert "a file on this machine" in done.stderr
+
+
+def test_in_the_background_of_this_machine(picas: Picas) -> None:
+    """Pilots of an embedded pool; they outlive the command, and have the cores they were given."""
+    url = f"sqlite:///{picas.folder}/picas.db"
+    with connect(url, create=True):
+        pass
+    push(url, *["echo $PICAS_TOKEN_ID >>ledger"] * 20)
+    done = picas(
+        *("submit", "local", "--pool", "picas.db", "--pilots", "2", "--cores", "3"),
+        *("--time", "2h", "--json", "--max-scrub", "2"),
+    )
+    jobs = [job["job"] for job in json.loads(done.stdout)["jobs"]]
+    with connect(url) as pool:
+        until(lambda: pool.counts()[State.DONE] == 20)
+        until(lambda: all(doc["state"] == "ended" for doc in pool.pilots()))
+        pilots = pool.pilots()
+    assert {doc["local_job_id"] for doc in pilots} <= set(jobs)
+    assert {doc["slots"] for doc in pilots} == {3}
+    assert len(set((picas.folder / "ledger").read_text().split())) == 20
+    state = Path(f"{picas.folder}.home") / ".local/state/picas/jobs"
+    assert "no work left" in (state / pilots[0]["local_job_id"] / "output").read_text()

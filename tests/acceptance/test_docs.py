@@ -1,5 +1,6 @@
 """The documentation tells the truth: commands run, links lead somewhere, nothing is left out."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.acceptance.cli import clean_environment
 from tests.acceptance.pages import ROOT, SERVER, as_run, pages, run_couchdb_page, run_page
 from tests.components import skipped_component
 
@@ -46,13 +48,24 @@ def test_commands_of_a_page_do_what_it_says(
         skipped_component("C compiler", "there is no cc or no make: the fractals are not built")
         pytest.skip("C compiler: there is no cc or no make")
     variables: dict[str, str] = {}
-    if re.search(r"^\$ (sbatch|picas submit slurm) ", text, re.M):
+    if re.search(r"^\$ .*\b(sbatch|submit slurm|doctor --slurm|autopilot)\b", text, re.M):
         variables |= request.getfixturevalue("slurm").environment
+    if re.search(r"^\$ ssh |^via = .ssh ", text, re.M):
+        variables |= {"PATH": _with_ssh(tmp_path / "ssh")}
     if SERVER in text:
         server = request.getfixturevalue("couchdb")
         run_couchdb_page(text, tmp_path / "page", server, variables)
     else:
         run_page(text, tmp_path / "page", variables)
+
+
+def _with_ssh(folder: Path) -> str:
+    """A PATH with a stand-in for ssh: whichever the host, the command runs here."""
+    folder.mkdir()
+    script = folder / "ssh"
+    script.write_text('#!/bin/sh\n[ "$1" = -o ] && shift 2\nshift\nexec sh -c "$*"\n')
+    script.chmod(0o755)
+    return f"{folder}{os.pathsep}{clean_environment(folder)['PATH']}"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +132,7 @@ def test_the_reference_names_no_option_that_is_not_there() -> None:
     """An option that was removed or renamed does not stay in the reference."""
     known = {"--help", "--version", "--"}
     for found in (picas, *COMMANDS.values()):
-        known |= {option for p in found.params for option in p.opts}
+        known |= {option for p in found.params for option in (*p.opts, *p.secondary_opts)}
     told = set(re.findall(r"`(--[a-z-]+)", _reference("commands.md")))
     assert told <= known
 

@@ -99,3 +99,28 @@ def on_a_terminal(work: Work, *args: str, columns: int = 80) -> str:
             written += piece
     os.waitpid(pid, 0)
     return written.decode()
+
+
+@contextmanager
+def watched(work: Work, *args: str, rows: int = 24) -> Iterator[Callable[[], str]]:
+    """A command that goes on on a terminal of its own; Ctrl-C at the end, which must end it well.
+
+    Yields:
+        What it wrote there so far.
+    """
+    file = work.folder / "screen"
+    line = f"stty cols 80 rows {rows}; exec {PICAS} " + " ".join(args)
+    env = clean_environment(home_of(work.folder), {"PICAS_POOL": work.url, "TERM": "xterm"})
+    command = ["script", "-qefc", line, str(file)]
+    with subprocess.Popen(
+        command, cwd=work.folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield lambda: file.read_text() if file.exists() else ""
+            assert process.stdin is not None
+            process.stdin.write(b"\x03")
+            process.stdin.flush()
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in file.read_text()

@@ -119,3 +119,16 @@ def meanwhile(pool: Pool, action: Any, verb: str = "write") -> None:
         return real(*args, **more)
 
     setattr(pool.store, verb, once)
+
+
+def counted(pool: Pool, verb: str) -> list[str]:
+    """Have the store note each time it does a `verb`; the list grows with them."""
+    real = getattr(pool.store, verb)
+    times: list[str] = []
+
+    def noted(*args: Any, **more: Any) -> Any:
+        times.append(verb)
+        return real(*args, **more)
+
+    setattr(pool.store, verb, noted)
+    return times

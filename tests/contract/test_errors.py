@@ -161,6 +161,35 @@ def broken_server(answer: bytes) -> Iterator[int]:
             thread.join()
 
 
+def test_an_upload_ends_in_time(tmp_path: Path) -> None:
+    """A server that takes a file slowly, but never stops, is given up when the time is over."""
+    size = 64 << 20
+    (tmp_path / "file").write_bytes(bytes(size))
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def read_slowly() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while not over.is_set() and connection.recv(65536):
+                    over.wait(0.02)
+
+        thread = threading.Thread(target=read_slowly)
+        thread.start()
+        session = http.Session(f"http://127.0.0.1:{listener.getsockname()[1]}", None, None)
+        try:
+            with (
+                (tmp_path / "file").open("rb") as stream,
+                session.within(1.0),
+                pytest.raises(PoolUnreachable, match="too long to send"),
+            ):
+                session.upload("attaching", "/db/a/file", stream, size, "text/plain", {})
+        finally:
+            over.set()
+            session.close()
+            thread.join()
+
+
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "answer",

@@ -1,19 +1,23 @@
 """Tokens go back to todo, or away: release, reset, delete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from picas import token
-from picas.errors import PoolUnreachable, TokenMissing
+from picas.errors import PoolUnreachable, TokenMissing, TooLarge
 from picas.jobid import JOB_ID_FIELDS
-from picas.pool import Pool, Verdict
-from picas.token import State
+from picas.pool import Pool, Verdict, Written
+from picas.token import Document, State
 from tests.contract.support import (
     BERT,
     TODO,
     claim_all,
     claim_one,
+    content,
+    counted,
     edit,
     fill,
     lose_reply,
@@ -159,3 +163,132 @@ def test_delete_meets_an_edit(pool: Pool, join: Callable[[], Pool]) -> None:
     meanwhile(pool, lambda: edit(rival, "a", priority=2))
     assert pool.delete(["a"]) == 1
     assert pool.store.read(["a"]) == [None]
+
+
+def test_release_with_files(pool: Pool) -> None:
+    """Files go along with the giving back, in one write; attachments and edits of others stay."""
+    fill(pool, "a", "b", _attachments={"in": {"data": "aGVsbG8="}})
+    mine = claim_all(pool)
+    files = {mine[0]["lease"]: {"left": b"text"}}
+    writes = counted(pool, "write")
+    assert pool.release(mine, "stop", files) == [Verdict.RECORDED] * 2
+    assert len(writes) == 1
+    given, other = (pool.get(doc["_id"]) for doc in mine)
+    assert token.state(given) is State.TODO
+    assert content(pool, given["_id"], "left") == b"text"
+    assert content(pool, given["_id"], "in") == b"hello"
+    assert set(other["_attachments"]) == {"in"}
+
+
+def test_release_with_files_meets_an_edit(pool: Pool, join: Callable[[], Pool]) -> None:
+    """What a person changed or attached meanwhile is kept beside the files."""
+    fill(pool, "a")
+    claimed, rival = claim_one(pool), join()
+    more = {"theirs": {"data": "aGVsbG8="}}
+    meanwhile(pool, lambda: edit(rival, "a", priority=2, _attachments=more))
+    assert pool.release([claimed], "stop", {claimed["lease"]: {"left": b"text"}}) == [
+        Verdict.RECORDED
+    ]
+    assert pool.get("a")["priority"] == 2
+    assert content(pool, "a", "theirs") == b"hello"
+    assert content(pool, "a", "left") == b"text"
+
+
+def test_files_of_a_lost_lease_are_not_attached(pool: Pool, tmp_path: Path) -> None:
+    """Neither with a release nor streamed: the token is somebody else's by now."""
+    fill(pool, "a")
+    claimed = claim_one(pool)
+    pool.reset(["a"])
+    theirs = claim_one(pool, BERT)
+    files = {claimed["lease"]: {"left": b"text"}}
+    assert pool.release([claimed], "stop", files) == [Verdict.FENCED]
+    (tmp_path / "file").write_text("text")
+    pool.attach(claimed, "left", tmp_path / "file")
+    assert pool.get("a") == theirs
+
+
+def test_release_with_files_again_after_a_lost_reply(pool: Pool) -> None:
+    """Releasing twice leaves one note, and the files once."""
+    fill(pool, "a")
+    claimed = claim_one(pool)
+    files = {claimed["lease"]: {"left": b"text"}}
+    lose_reply(pool)
+    with pytest.raises(PoolUnreachable):
+        pool.release([claimed], "stop", files)
+    assert pool.release([claimed], "stop", files) == [Verdict.FENCED]
+    assert content(pool, "a", "left") == b"text"
+    assert len(pool.get("a")["attempts"]) == 1
+
+
+def test_files_that_are_refused_do_not_keep_a_token(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token whose file the store does not take is given back without it."""
+    fill(pool, "a", "b")
+    mine = claim_all(pool)
+    real = pool.store.write
+
+    def write(docs: Sequence[Document]) -> list[Written]:
+        if any("left" in (doc.get("_attachments") or {}) for doc in docs):
+            good = [doc for doc in docs if "left" not in (doc.get("_attachments") or {})]
+            told = {answer.id: answer for answer in real(good)}
+            refused = TooLarge("too large")
+            return [told.get(d["_id"]) or Written(d["_id"], None, refused) for d in docs]
+        return real(docs)
+
+    monkeypatch.setattr(pool.store, "write", write)
+    files = {mine[0]["lease"]: {"left": b"text"}}
+    assert pool.release(mine, "stop", files) == [Verdict.BARE, Verdict.RECORDED]
+    assert pool.counts()[State.TODO] == 2
+
+
+def test_streamed_file_of_a_running_token(
+    pool: Pool, join: Callable[[], Pool], tmp_path: Path
+) -> None:
+    """A large file is attached ahead of the release, from any thread, whatever was edited."""
+    fill(pool, "a")
+    claimed = claim_one(pool)
+    edit(join(), "a", priority=2)
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    with ThreadPoolExecutor() as threads:
+        threads.submit(pool.attach, claimed, "left", tmp_path / "file").result()
+    assert pool.release([claimed], "stop") == [Verdict.RECORDED]
+    doc = pool.get("a")
+    assert (token.state(doc), doc["priority"]) == (State.TODO, 2)
+    assert len(content(pool, "a", "left")) == 1 << 20
+
+
+def test_life_of_a_checkpoint(pool: Pool) -> None:
+    """It outlives releases and failures, and goes when the token is done; the rest stays."""
+    name = token.checkpoint_name("a")
+    fill(pool, "a", _attachments={"in": {"data": "aGVsbG8="}})
+    claimed = claim_one(pool)
+    pool.release([claimed], "stop", {claimed["lease"]: {name: b"saved"}})
+    settle(pool, claim_one(pool), 1, again=True)
+    assert content(pool, "a", name) == b"saved"
+    assert settle(pool, claim_one(pool), 0, files={"out": b"result"}) is Verdict.RECORDED
+    assert set(pool.get("a")["_attachments"]) == {"in", "out"}
+
+
+def test_last_attachment_goes_with_the_checkpoint(pool: Pool) -> None:
+    """A token that is done and had nothing else attached has nothing attached."""
+    fill(pool, "a")
+    claimed = claim_one(pool)
+    pool.release([claimed], "stop", {claimed["lease"]: {token.checkpoint_name("a"): b"saved"}})
+    assert settle(pool, claim_one(pool)) is Verdict.RECORDED
+    assert not pool.get("a").get("_attachments")
+
+
+def test_reset_starts_without_the_checkpoint(pool: Pool) -> None:
+    """A person who resets a failed token has it begin afresh; one that waits keeps it."""
+    for token_id in ("failed", "waits"):
+        fill(pool, token_id)
+        claimed = claim_one(pool)
+        name = token.checkpoint_name(token_id)
+        pool.release([claimed], "stop", {claimed["lease"]: {name: b"saved"}})
+        if token_id == "failed":
+            settle(pool, claim_one(pool), 1, files={"out": b"x"})
+    edit(pool, "waits", not_before=pool.now() + 1000)
+    assert pool.reset(["failed", "waits"]) == 2
+    assert set(pool.get("failed")["_attachments"]) == {"out"}
+    assert content(pool, "waits", token.checkpoint_name("waits")) == b"saved"

@@ -7,6 +7,8 @@ import pytest
 
 from picas import token
 from picas.errors import PoolUnreachable
+from picas.pilot.reaper import Reaper
+from picas.pilot.requeue import JobRun
 from picas.pool import Pool, Reaped, Settlement, Verdict
 from picas.pool.reap import KEPT, LOOKS, grace, pause
 from picas.token import Document, Holder, Outcome, State
@@ -77,6 +79,18 @@ def test_a_living_pilot_keeps_its_tokens(pool: Pool) -> None:
     assert token.state(pool.get("b")) is State.TODO
 
 
+def test_a_pilot_whose_job_has_ended_is_not_waited_for(pool: Pool) -> None:
+    """By a scheduler's word its tokens are back at the first look; no other pilot's are."""
+    dead = pilot(pool, "pilot_dead", silent=1)
+    claimed(pool, dead, "a")
+    alive = pilot(pool, "pilot_alive", silent=1)
+    claimed(pool, alive, "b")
+    reaped = pool.reap(LEASE, dead=["pilot_dead", "pilot_that_is_none"])
+    assert reaped == Reaped(("pilot_dead",), tokens=1, living=1)
+    assert token.state(pool.get("a")) is State.TODO
+    assert token.state(pool.get("b")) is State.LOCKED
+
+
 def test_after_an_outage_the_living_have_time_to_say_so(pool: Pool) -> None:
     """After an outage all pilots are silent: who says that it lives in time keeps its tokens."""
     slow = pilot(pool, "pilot_slow", silent=LEASE + 100)
@@ -121,6 +135,22 @@ def test_late_result_of_a_reaped_token_is_fenced(pool: Pool) -> None:
     outcome = Outcome(0, 1, 2, "exit code 0", 1)
     assert pool.settle([Settlement(doc, outcome)]) == [Verdict.FENCED]
     assert token.state(pool.get("a")) is State.TODO
+
+
+def test_a_requeued_job_takes_back_what_its_former_run_held(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look of its pilot is at once; a job that was not requeued waits as ever."""
+    monkeypatch.setenv("SLURM_JOB_ID", "61")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "red")
+    former = pilot(pool, "pilot_former", silent=1, slurm_job_id="61", **JobRun.of().facts())
+    claimed(pool, former, "a")
+    assert not Reaper(pool, LEASE).is_due
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    reaper = Reaper(pool, LEASE)
+    assert reaper.is_due
+    assert reaper.reap() == Reaped(("pilot_former",), tokens=1)
+    assert not reaper.is_due
 
 
 def test_classic_locks_are_left_alone(pool: Pool) -> None:

@@ -15,6 +15,7 @@ from picas import token
 from picas.errors import Forbidden, PoolMissing, PoolUnreachable, Refused
 from picas.pilot import CommandRunner, FunctionRunner, Pilot, Summary
 from picas.pilot.entry import Entry
+from picas.pilot.places import Place
 from picas.pilot.spool import Spool
 from picas.pool import Pool, Verdict, Written, connect
 from picas.token import Document, State
@@ -168,9 +169,9 @@ def test_result_of_a_token_that_was_deleted(
     push(pool, "echo mine")
 
     class Deleting(CommandRunner):
-        def start(self, doc: Document, time_limit: float | None) -> Any:
+        def start(self, doc: Document, time_limit: float | None, place: Place) -> Any:
             pool.delete([doc["_id"]])
-            return super().start(doc, time_limit)
+            return super().start(doc, time_limit, place)
 
     runner = Deleting(pool.url, logs=tmp_path / "logs")
     with caplog.at_level(logging.WARNING, "picas.pilot"):

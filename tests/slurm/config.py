@@ -39,6 +39,9 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
 CompleteWait=0
 KillWait=5
+# A test that makes a partition of a higher tier takes nodes from jobs in this one:
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmdTimeout=5
 BatchStartTimeout=10
 JobRequeue=1

@@ -9,6 +9,7 @@ import pytest
 from picas import token
 from picas.logs import Excerpt
 from picas.pilot import CommandRunner
+from picas.pilot.places import Place
 from picas.pilot.runner import Result
 from picas.token import Holder
 
@@ -22,7 +23,7 @@ def logs(tmp_path: Path) -> Path:
 def run(runner: CommandRunner, line: str) -> Result:
     """Run one token."""
     doc = token.claim(token.new({"input": line}, "t1"), 1.0, Holder("pilot_x", "here"), "l1")
-    return runner.start(doc, None).run()
+    return runner.start(doc, None, Place()).run()
 
 
 @pytest.fixture

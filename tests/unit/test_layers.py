@@ -40,6 +40,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("crypto",),
     ("credentials",),
     ("retry",),
+    ("packing",),
     ("needs",),
     ("token",),
     ("jobid", "backoff", "cgroup", "javascript", "units", "wellformed"),

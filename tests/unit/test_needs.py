@@ -33,6 +33,19 @@ def test_what_does_not_fit_never_is(fields: dict[str, Any]) -> None:
     assert name in OFFER.lacks(fields)
 
 
+def test_time_that_is_left() -> None:
+    """A token that takes longer than is left is not for this pilot, by its word or as is usual."""
+    offer = Offer("here", time=3600, usual=1800)
+    assert ready_at(offer, time="1h") == 0
+    assert ready_at(offer, time="2h") == math.inf
+    assert ready_at(offer) == 0
+    late = Offer("here", time=600, usual=1800)
+    assert ready_at(late) == math.inf
+    assert ready_at(late, time=500) == 0
+    assert late.ready_at({}) == 0
+    assert late.lacks({"time": "20m"}) == {"time": (1200, 600)}
+
+
 def test_unknown_offer_takes_all() -> None:
     """A pilot that does not know what it has turns no token away."""
     assert ready_at(Offer("here"), cores=1000, gpus=9) == 0
@@ -68,10 +81,10 @@ def test_memory_is_the_smallest_limit() -> None:
 )
 def test_gpus_that_cuda_was_told(text: str, number: int) -> None:
     """A pilot offers the GPUs that are visible to it."""
-    assert needs._gpus({"CUDA_VISIBLE_DEVICES": text}) == number
+    assert len(needs.gpu_devices({"CUDA_VISIBLE_DEVICES": text})) == number
 
 
 def test_gpus_of_the_machine() -> None:
     """Without such a word the devices are counted."""
     there = [d.name for d in Path("/dev").iterdir() if d.name.removeprefix("nvidia").isdigit()]
-    assert needs._gpus({}) == len([name for name in there if name.startswith("nvidia")])
+    assert len(needs.gpu_devices({})) == len([n for n in there if n.startswith("nvidia")])

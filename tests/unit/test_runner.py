@@ -4,6 +4,7 @@ from typing import Any
 
 from picas import token
 from picas.pilot import FunctionRunner
+from picas.pilot.places import Place
 from picas.token import Document, Holder
 
 
@@ -19,6 +20,6 @@ def test_inner_changes_are_told_from_what_was_there() -> None:
     def work(own: Document) -> None:
         own["output"]["parts"][0]["n"] = 2
 
-    result = FunctionRunner(work).start(doc, None).run()
+    result = FunctionRunner(work).start(doc, None, Place()).run()
     assert result.outcome.fields == {"output": {"parts": [{"n": 2}]}}
     assert doc["output"] == {"parts": [{"n": 1}]}

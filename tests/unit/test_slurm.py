@@ -1,15 +1,17 @@
 """Batch scripts for Slurm, and what a job knows of its time, by small stand-ins on PATH."""
 
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 
 from picas.errors import ConfigError, TaskError
-from picas.schedulers import Array, submit, time_left
+from picas.schedulers import Batch, Job, JobState, Shape, time_left
 from picas.schedulers import slurm as module
+from picas.schedulers.slurm import Slurm
 
-ARRAY = Array(["/opt/picas", "run", "--view", "a b/todo"], {"PICAS_POOL": "https://host/db"})
+BATCH = Batch(["/opt/picas", "run", "--view", "a b/todo"], {"PICAS_POOL": "https://host/db"})
 
 
 def tool(folder: Path, name: str, code: str) -> None:
@@ -34,7 +36,7 @@ def _which(folder: Path, name: str) -> str | None:
 
 def test_the_least_that_is_asked_for() -> None:
     """An array of one, whose job becomes the pilot; what the site decides is left out."""
-    assert ARRAY.script().splitlines() == [
+    assert Slurm().script(BATCH).splitlines() == [
         "#!/bin/bash",
         "#SBATCH --job-name=picas",
         "#SBATCH --array=0-0",
@@ -48,10 +50,7 @@ def test_the_least_that_is_asked_for() -> None:
 
 def test_all_that_can_be_asked_for() -> None:
     """Shape, time, partition, own options and own lines; #SBATCH lines go to the top."""
-    array = Array(
-        ["picas", "run"],
-        {},
-        pilots=6,
+    shape = Shape(
         cores=4,
         memory=8 << 30,
         gpus=2,
@@ -60,7 +59,7 @@ def test_all_that_can_be_asked_for() -> None:
         options=["--account=x"],
         setup="#!/bin/bash\n#SBATCH --mail-type=END\nmodule load Python\n. venv/bin/activate\n",
     )
-    assert array.script().splitlines() == [
+    assert Slurm().script(Batch(["picas", "run"], {}, 6, shape)).splitlines() == [
         "#!/bin/bash",
         "#SBATCH --job-name=picas",
         "#SBATCH --array=0-5",
@@ -83,27 +82,54 @@ def test_as_many_arrays_as_the_site_wants(bin_folder: Path, tmp_path: Path) -> N
     """What is more than MaxArraySize goes into further arrays."""
     tool(bin_folder, "scontrol", "echo 'MaxArraySize            = 4'")
     tool(bin_folder, "sbatch", f"grep array >> {tmp_path}/seen; echo '7;cluster'")
-    many = Array(["picas", "run"], {}, pilots=10)
-    assert list(submit(many)) == [("7", 4), ("7", 4), ("7", 2)]
+    many = Batch(["picas", "run"], {}, pilots=10)
+    assert list(Slurm().submit(many)) == [("7", 4), ("7", 4), ("7", 2)]
     assert (tmp_path / "seen").read_text().split() == [
         *("#SBATCH", "--array=0-3") * 2,
         *("#SBATCH", "--array=0-1"),
     ]
     tool(bin_folder, "scontrol", "exit 1")
-    assert list(Array([], {}, pilots=2000).parts()) == [1001, 999]
+    assert [n for _, n in Slurm().submit(Batch([], {}, pilots=2000))] == [1001, 999]
 
 
 def test_a_site_that_refuses(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own words are told; and so is a site that is none, or does not answer."""
     with pytest.raises(ConfigError, match="no sbatch"):
-        list(submit(ARRAY))
+        list(Slurm().submit(BATCH))
     tool(bin_folder, "sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
     with pytest.raises(TaskError, match=r"^sbatch: Invalid account$"):
-        list(submit(ARRAY))
+        list(Slurm().submit(BATCH))
     tool(bin_folder, "sbatch", "exec sleep 5")
     monkeypatch.setattr(module, "SUBMIT_SECONDS", 0.1)
     with pytest.raises(TaskError, match="look with squeue"):
-        list(submit(ARRAY))
+        list(Slurm().submit(BATCH))
+
+
+def test_a_listing(bin_folder: Path, tmp_path: Path) -> None:
+    """One call for all; what Slurm has words for, and what it may have one day: has not ended."""
+    lines = ["12_3|PENDING|picas-a", "12_4|NODE_FAIL|picas-a", "13|COMPLETING|picas|x", "14|NEW|p"]
+    said = shlex.join(lines)
+    tool(bin_folder, "squeue", f"echo $* >> {tmp_path}/seen; printf '%s\\n' {said}")
+    assert Slurm().jobs("picas") == [
+        Job("12_3", "picas-a", JobState.PENDING, "PENDING"),
+        Job("12_4", "picas-a", JobState.ENDED, "NODE_FAIL"),
+        Job("13", "picas|x", JobState.RUNNING, "COMPLETING"),
+    ]
+    assert (tmp_path / "seen").read_text().count("--states=all") == 1
+
+
+def test_by_way_of_another_host(bin_folder: Path, tmp_path: Path) -> None:
+    """The command line is one argument for a shell there, whatever it holds."""
+    tool(
+        bin_folder, "ssh", f'echo "$# $1" >> {tmp_path}/seen; shift; echo Welcome; exec sh -c "$1"'
+    )
+    tool(bin_folder, "scancel", f'printf "%s\\n" "$@" > {tmp_path}/cancelled')
+    tool(bin_folder, "sbatch", "cat >/dev/null; echo '17;cluster'")
+    assert list(Slurm("ssh login").submit(BATCH)) == [("17", 1)]
+    Slurm("ssh login").cancel(["a b", "17_[0-3]"], pending_only=True)
+    assert (tmp_path / "seen").read_text() == "2 login\n" * 2
+    told = (tmp_path / "cancelled").read_text().splitlines()
+    assert told == ["--quiet", "--state=PENDING", "a b", "17_[0-3]"]
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_states(fields: Document, state: str | None) -> None:
         ({"cores": 0, "gpus": None}, ([0, "t"], {"cores": 0, "gpus": None})),
         (
             {"memory": "8G", "avoid": ["n1"], "avoid_until": 9, "time": 5, "input": "x"},
-            ([0, "t"], {"memory": "8G", "avoid": ["n1"], "avoid_until": 9}),
+            ([0, "t"], {"memory": "8G", "time": 5, "avoid": ["n1"], "avoid_until": 9}),
         ),
     ],
 )

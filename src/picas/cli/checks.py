@@ -372,7 +372,16 @@ def software(subject: Subject) -> Findings:  # noqa: ARG001
 def scheduler(subject: Subject) -> Findings:  # noqa: ARG001
     """Where pilots can be submitted from here."""
     found = [f"{who} ({name})" for name, who in SCHEDULERS.items() if shutil.which(name)]
+    if not shutil.which("sbatch") and (signs := _signs_of_slurm()):
+        text = f"no sbatch here, though there is {', '.join(signs)}"
+        yield Finding("warning", text, "load Slurm's module, or submit from a login node")
     yield Finding("ok", ", ".join(found) or "none here: pilots run on this machine")
+
+
+def _signs_of_slurm() -> list[str]:
+    """What tells that this host belongs to a cluster with Slurm."""
+    signs = [name for name in ("squeue", "sinfo", "scontrol", "srun") if shutil.which(name)]
+    return [*signs, "SLURM_CONF"] if os.environ.get("SLURM_CONF") else signs
 
 
 def bash(subject: Subject) -> Findings:  # noqa: ARG001

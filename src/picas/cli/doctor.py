@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 from rich.text import Text
@@ -10,6 +11,9 @@ from picas.cli import common
 from picas.cli.checks import CHECKS, Check, Finding, Subject
 from picas.cli.common import json_option, pool_option
 from picas.cli.exits import FAILED, OK
+from picas.cli.params import Duration
+from picas.cli.slurm_checks import QUEUE_SECONDS, SlurmChecks
+from picas.cli.submit import sbatch_option, script_option
 from picas.credentials import redact
 from picas.errors import ConfigError, PicasError
 
@@ -31,18 +35,43 @@ class Result:
 
 
 @click.command("doctor")
+@click.option("--slurm", is_flag=True, help="Look at Slurm, too, and at what jobs need.")
+@click.option("--partition", metavar="NAME", help="With --slurm: where pilots are to run.")
+@click.option("--job", is_flag=True, help="With --slurm: look at the pool from a node, by a job.")
+@click.option(
+    "--wait",
+    type=Duration(),
+    default=QUEUE_SECONDS,
+    show_default="2m",
+    help="With --job: how long it may wait for its start; then it is cancelled.",
+)
+@sbatch_option
+@script_option
 @pool_option
 @json_option
-def doctor_command(pool_url: str | None, as_json: bool) -> int:
+def doctor_command(
+    slurm: bool,
+    partition: str | None,
+    job: bool,
+    wait: float,
+    options: tuple[str, ...],
+    script: Path | None,
+    pool_url: str | None,
+    as_json: bool,
+) -> int:
     """Check configuration, pool and this host, and say what to do about each problem.
 
     To see whether it may write, it writes and deletes one small document that no view shows. Ends
     with status 1 if there is a problem.
     """
+    checks: tuple[Check, ...] = CHECKS
+    if slurm or partition or job or options or script:
+        setup = script.read_text() if script else ""
+        checks += SlurmChecks(partition, job, wait, options, setup).checks()
     subject = Subject(pool_url or click.get_current_context().find_object(str))
     results: list[Result] = []
     try:
-        for result in examine(subject, CHECKS):
+        for result in examine(subject, checks):
             results.append(result)
             if not as_json:
                 _print(result)

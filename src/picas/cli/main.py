@@ -12,6 +12,7 @@ from picas.errors import PicasError
 from picas.version import __version__
 
 COMMANDS = {
+    "autopilot": "picas.cli.autopilot",
     "cancel": "picas.cli.cancel",
     "config": "picas.cli.configuration",
     "delete": "picas.cli.change",

@@ -1,19 +1,27 @@
 """``picas pilots``: which pilots live, which are stuck or broken, and what they did."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from picas import figures
 from picas.cli import table
+from picas.cli import watch as watching
 from picas.cli.common import console, json_option, pool, pool_option, print_json
 from picas.cli.table import Column, value
+from picas.cli.watch import watch_options
 from picas.figures import PilotState
 from picas.jobid import recorded_job
 from picas.pilot.lease import LeaseTimes
+from picas.pool import Pool
 from picas.pool.reap import may_hold_tokens
 from picas.token import Document
 
@@ -41,7 +49,10 @@ _NAMED = 3
 """Pilots that are named where several say the same."""
 
 _PAST = (PilotState.ENDED, PilotState.LOST)
-_FACTS = ("hostname", "pid", "version", "view", "logs", "slots", "cores", "memory", "gpus")
+_FACTS = (
+    *("hostname", "pid", "version", "view", "logs", "slots", "cores", "memory", "gpus"),
+    *("cluster", "restarts"),
+)
 _COUNTERS = ("done", "error", "scrubbed", "released", "fenced", "unsettled")
 _MOMENTS = ("started", "heartbeat", "ended")
 
@@ -49,11 +60,84 @@ Fleet = Sequence[tuple[Document, PilotState]]
 """Pilots' documents, each with how the pilot is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """The pilots of a pool at one moment.
+
+    Attributes:
+        url: The pool.
+        time: Its clock.
+        lease: Seconds without a heartbeat after which a pilot counts as gone.
+        fleet: All of them.
+        past: Whether past ones are shown, too.
+    """
+
+    url: str
+    time: float
+    lease: float
+    fleet: Fleet
+    past: bool
+
+    @staticmethod
+    def of(opened: Pool, lease: float, *, past: bool) -> "Roll":
+        """The pilots as they are now."""
+        docs, now = opened.pilots(), opened.now()
+        fleet = _sorted([(doc, figures.pilot_state(doc, now, lease)) for doc in docs])
+        return Roll(opened.url, now, lease, fleet, past)
+
+    @property
+    def shown(self) -> Fleet:
+        """Those that are shown."""
+        return [(doc, state) for doc, state in self.fleet if self.past or may_hold_tokens(doc)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The pilots for a program."""
+        states = {state.value: n for state, n in Counter(s for _, s in self.fleet).items()}
+        pilots = [_facts(doc, state, self.time) for doc, state in self.shown]
+        about = {"pool": self.url, "time": round(self.time, 3), "lease": self.lease}
+        return {**about, "states": states, "pilots": pilots}
+
+    def lines(self) -> list[str]:
+        """The pilots for a log, with the time of the look."""
+        at = time.strftime("%H:%M:%S", time.localtime(self.time))
+        return [f"{at} {self.url}", *self.text(), ""]
+
+    def text(self) -> list[str]:
+        """The pilots as plain text."""
+        below = [line.plain for line in self._below()]
+        return [table.plain(self._table()), "", *below] if self.shown else below
+
+    def picture(self, height: int | None = None) -> RenderableType:
+        """The pilots for a terminal; where that is low, those that ask for attention."""
+        if not self.shown:
+            return Group(*self._below())
+        below = [Text(), *self._below()]
+        # The heading of the table, a line for those left out, and the cursor's own.
+        room = len(self.shown) if height is None else max(1, height - len(below) - 3)
+        if (more := len(self.shown) - room) > 0:
+            below.insert(0, Text(f"… and {more:,} more", style="dim"))
+        return Group(self._table(room), *below)
+
+    def _table(self, limit: int | None = None) -> Table:
+        rows = [_row(doc, state, self.time) for doc, state in self.shown[:limit]]
+        return table.table(_COLUMNS, rows)
+
+    def _below(self) -> list[Text]:
+        """What is said below the table."""
+        reasons = list(_reasons(self.shown))
+        summary = _summary(self.fleet, all_shown=self.past)
+        lines = [*reasons, *([("", "")] if reasons else []), *summary]
+        return [Text(table.safe(text), style=style) for text, style in lines]
+
+
 @click.command("pilots")
 @click.option("--all", "past", is_flag=True, help="Past pilots, too: for 30 days after their end.")
+@watch_options
 @json_option
 @pool_option
-def pilots_command(past: bool, as_json: bool, pool_url: str | None) -> None:
+def pilots_command(
+    past: bool, watch: bool, interval: float, as_json: bool, pool_url: str | None
+) -> None:
     """Show the pilots: which live, which are stuck or broken, and what they did.
 
     What a pilot did is what it told at its last heartbeat; 'beat' is how long ago that was. 'busy'
@@ -61,25 +145,19 @@ def pilots_command(past: bool, as_json: bool, pool_url: str | None) -> None:
     too. A pilot that is slow, silent or unknown asks for a look.
     """
     with pool(pool_url) as opened:
-        docs = opened.pilots()
-        now = opened.now()
         lease = LeaseTimes.of(opened.settings()).lease
-        url = opened.url
-    fleet = _sorted([(doc, figures.pilot_state(doc, now, lease)) for doc in docs])
-    shown = [(doc, state) for doc, state in fleet if past or may_hold_tokens(doc)]
-    if as_json:
-        states = {state.value: n for state, n in Counter(state for _, state in fleet).items()}
-        about = {"pool": url, "time": round(now, 3), "lease": lease, "states": states}
-        print_json(about | {"pilots": [_facts(doc, state, now) for doc, state in shown]})
-        return
-    if shown:
-        table.show(table.table(_COLUMNS, [_row(doc, state, now) for doc, state in shown]))
-        click.echo()
+        if watch:
+            look = partial(Roll.of, opened, lease, past=past)
+            watching.watch(opened, look, interval, as_json=as_json)
+            return
+        roll = Roll.of(opened, lease, past=past)
     out = console()
-    reasons = list(_reasons(shown))
-    lines = [*reasons, *([("", "")] if reasons else []), *_summary(fleet, all_shown=past)]
-    for text, style in lines:
-        out.print(Text(table.safe(text), style=style))
+    if as_json:
+        print_json(roll.as_dict())
+    elif out.is_terminal:
+        out.print(roll.picture(), soft_wrap=False)
+    else:
+        click.echo("\n".join(roll.text()))
 
 
 def _sorted(fleet: Fleet) -> Fleet:

@@ -1,6 +1,7 @@
 """``picas run``: a pilot on this machine, until there is no work left."""
 
 import logging
+import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,8 @@ from picas.cli.common import counted, pool, pool_option
 from picas.cli.params import Duration, Size
 from picas.cli.progress import SAYING, Progress, Screen
 from picas.pilot import CommandRunner, Pilot, StopCriteria, Summary, handled, new_holder
+from picas.pilot.checkpoint import LIMIT as CHECKPOINT_LIMIT
+from picas.pilot.checkpoint import Attached, Shared
 from picas.pilot.command import LOG_LIMIT, check_program, check_template
 from picas.pilot.pace import AHEAD_SECONDS
 from picas.pool import Pool
@@ -65,7 +68,20 @@ log = logging.getLogger(SAYING)
     show_default="0.5s",
     help="Claim short tokens ahead: about so much running time beyond the free slots; 0: none.",
 )
-@click.option("--endless", is_flag=True, help="Wait for new tokens when there are none.")
+@click.option(
+    "--idle",
+    type=Duration(),
+    default=0.0,
+    show_default="0",
+    help="Wait so long for new tokens when there are none.",
+)
+@click.option("--endless", is_flag=True, help="Wait for new tokens without an end.")
+@click.option(
+    "--bind/--no-bind",
+    default=None,
+    show_default="in a batch job",
+    help="Give each task CPUs of its own.",
+)
 @click.option(
     "--attach",
     multiple=True,
@@ -93,6 +109,25 @@ log = logging.getLogger(SAYING)
     help="Time between TERM and KILL when a task is ended.",
 )
 @click.option(
+    "--stop-signal",
+    type=click.Choice(["TERM", "INT", "USR1", "USR2", "HUP"], case_sensitive=False),
+    default="TERM",
+    show_default=True,
+    help="What a task gets first when it is ended.",
+)
+@click.option(
+    "--checkpoint-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder, shared by all hosts, where checkpoints stay.  [default: attached to the token]",
+)
+@click.option(
+    "--checkpoint-limit",
+    type=Size(),
+    default=CHECKPOINT_LIMIT,
+    show_default="64M",
+    help="Bytes of a checkpoint that may be attached; a longer one is not kept. 0: attach none.",
+)
+@click.option(
     "--margin",
     type=Duration(),
     default=60.0,
@@ -113,7 +148,11 @@ def run_command(
     keep_logs: bool,
     log_limit: int,
     grace: float,
+    stop_signal: str,
+    checkpoint_dir: Path | None,
+    checkpoint_limit: int,
     margin: float,
+    bind: bool | None,
     verbose: bool,
     log_json: bool,
     pool_url: str | None,
@@ -127,7 +166,8 @@ def run_command(
         picas run -- python analyse.py --sample {input}
 
     The first TERM, INT (Ctrl-C) or USR1 stops the pilot: tasks get the grace time to end, and
-    their tokens are given back. A second Ctrl-C leaves them no time.
+    their tokens are given back. A second Ctrl-C leaves them no time. What they have written into
+    the folder $PICAS_CHECKPOINT_DIR by then is there again at the next attempt.
 
     Tokens that fail do not change the exit status: 'picas list error' shows them.
     """
@@ -136,6 +176,7 @@ def run_command(
         check_program(command)
     view = "/".join(views.split(view))
     adopt_orphans()
+    submission = _submission()
     holder = new_holder()
     with pool(pool_url) as opened:
         runner = CommandRunner(
@@ -146,6 +187,11 @@ def run_command(
             keep_logs=keep_logs,
             log_limit=log_limit,
             grace=grace,
+            stop_signal=signal.Signals[f"SIG{stop_signal}"],
+            checkpoints=(
+                Shared(checkpoint_dir) if checkpoint_dir else Attached(opened, checkpoint_limit)
+            ),
+            in_job=bool(holder.job),
         )
         with closing(runner):
             pilot = Pilot(
@@ -154,10 +200,11 @@ def run_command(
                 holder=holder,
                 view=view,
                 slots=slots,
-                criteria=StopCriteria(**criteria, ends_in=_ends_in(margin)),
-                about={"logs": str(runner.logs)},
+                criteria=StopCriteria(**criteria, ends_in=_ends_in(margin, grace)),
+                about={"logs": str(runner.logs), **submission},
                 spool=runner.logs / "spool",
                 claim_ahead=claim_ahead,
+                bind=bind,
             )
             screen = Screen(as_json=log_json, verbose=verbose)
             _say_start(pilot, opened, view, slots)
@@ -167,11 +214,27 @@ def run_command(
         return _say_end(summary, view, runner.logs, interrupted=signal.SIGINT in came)
 
 
-def _ends_in(margin: float) -> float | None:
+def _submission() -> dict[str, str]:
+    """By which submission of an autopilot this pilot came; pilots that tasks start have none."""
+    name = os.environ.pop("PICAS_SUBMISSION", "")
+    return {"submission": name} if name else {}
+
+
+def _ends_in(margin: float, grace: float) -> float | None:
     """Seconds until the pilot has to end because its batch job does."""
     left = schedulers.time_left() if margin else None
+    if left is None:
+        return None
     # A short job is not to be spent on waiting for its end.
-    return None if left is None else left - min(margin, left / 4)
+    margin = min(margin, left / 4)
+    if grace >= margin:
+        log.warning(
+            "--grace %gs is too long: this pilot ends %.0f s before its job does (--margin), so "
+            "that tasks which take that long may be killed and lost",
+            grace,
+            margin,
+        )
+    return left - margin
 
 
 def _say_start(pilot: Pilot, opened: Pool, view: str, slots: int) -> None:

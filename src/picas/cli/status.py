@@ -1,24 +1,21 @@
 """``picas status``: how far the work is, who is at it, and how long it will take."""
 
-import contextlib
-import json
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from picas import figures
 from picas.cli import table
+from picas.cli import watch as watching
 from picas.cli.common import console, counted, json_option, pool, pool_option, print_json
-from picas.cli.params import Duration
-from picas.errors import PoolError, PoolUnreachable, ServerError, ViewMissing
+from picas.cli.watch import watch_options
+from picas.errors import ViewMissing
 from picas.figures import Counts, Fleet, RateMeter
 from picas.pilot.lease import LeaseTimes
 from picas.pool import Pool
@@ -26,7 +23,6 @@ from picas.token import State
 from picas.views import DEFAULT_DESIGN, OVERVIEW
 
 _BAR = 12
-_LEAST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +61,24 @@ class Snapshot:
         about = {"pool": self.url, "time": round(self.time, 3)}
         return {**about, "designs": designs, "fleet": self.fleet.as_dict()}
 
+    def lines(self) -> list[str]:
+        """One line a design, for a log."""
+        at = time.strftime("%H:%M:%S", time.localtime(self.time))
+        lines = []
+        for counts in self.counts:
+            states = ", ".join(f"{getattr(counts, s.value):,} {s.value}" for s in State)
+            parts = [f"{states} of {counts.total:,}", _pace(self, counts), _pilots(self.fleet)]
+            lines.append(f"{at} {table.safe(counts.design)}: {'; '.join(p for p in parts if p)}")
+        return lines
+
+    def picture(self, height: int | None = None) -> RenderableType:  # noqa: ARG002
+        """The snapshot for a terminal; it has few lines."""
+        return Group(_title(self), _table(self), *_below(self))
+
 
 @click.command("status")
 @click.argument("design", required=False)
-@click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
-@click.option(
-    "--interval",
-    type=Duration(),
-    default=5.0,
-    show_default="5s",
-    help="With --watch: look again after this time, if nothing changed before.",
-)
+@watch_options
 @json_option
 @pool_option
 def status_command(
@@ -89,8 +92,7 @@ def status_command(
     with pool(pool_url) as opened:
         looker = _Looker(opened, design)
         if watch:
-            with contextlib.suppress(KeyboardInterrupt):
-                _watch(looker, max(_LEAST_SECONDS, interval), as_json=as_json)
+            watching.watch(opened, looker.look, interval, as_json=as_json)
         elif as_json:
             print_json(looker.look().as_dict())
         else:
@@ -135,55 +137,14 @@ class _Looker:
         return sorted(names, key=lambda name: (name != DEFAULT_DESIGN, name))
 
 
-def _watch(looker: _Looker, interval: float, *, as_json: bool) -> None:
-    """Show the pool until Ctrl-C."""
-    if as_json or not console().is_terminal:
-        while True:
-            snapshot = looker.look()
-            lines = [json.dumps(snapshot.as_dict())] if as_json else _lines(snapshot)
-            click.echo("\n".join(lines))
-            sys.stdout.flush()
-            time.sleep(interval)
-    with Live(console=console(), auto_refresh=False, transient=False) as live:
-        for picture in _pictures(looker, interval):
-            live.update(picture, refresh=True)
-
-
-def _pictures(looker: _Looker, interval: float) -> Iterator[RenderableType]:
-    """What to show, anew whenever the pool changed or the interval is over."""
-    since: str | None = None
-    picture: RenderableType = Text("")
-    while True:
-        try:
-            if since is None:
-                since = looker.pool.changes(None, timeout=0).seq
-            picture = _picture(looker.look())
-            yield picture
-            # A busy pool changes all the time: look at it now and then, not at every change.
-            time.sleep(_LEAST_SECONDS)
-            since = looker.pool.changes(since, timeout=interval).seq
-        except (PoolUnreachable, ServerError) as error:
-            yield Group(picture, _warning(error))
-            time.sleep(interval)
-
-
-def _warning(error: PoolError) -> Text:
-    at = time.strftime("%H:%M:%S")
-    return Text(f"{at} {table.safe(str(error))}; trying again", style="red")
-
-
 def _show(snapshot: Snapshot) -> None:
     out = console()
     if out.is_terminal:
-        out.print(_picture(snapshot), soft_wrap=False)
+        out.print(snapshot.picture(), soft_wrap=False)
         return
     click.echo(_title(snapshot).plain)
     click.echo(table.plain(_table(snapshot)))
     click.echo("\n".join(line.plain for line in _below(snapshot)))
-
-
-def _picture(snapshot: Snapshot) -> RenderableType:
-    return Group(_title(snapshot), _table(snapshot), *_below(snapshot))
 
 
 def _title(snapshot: Snapshot) -> Text:
@@ -268,14 +229,3 @@ def _pace(snapshot: Snapshot, counts: Counts) -> str:
     if left is None:
         return f"{figures.rate(rate)}, time left: known when tokens have ended"
     return f"{figures.rate(rate)}, about {figures.duration(left)} left"
-
-
-def _lines(snapshot: Snapshot) -> list[str]:
-    """One line a design, for a log."""
-    at = time.strftime("%H:%M:%S", time.localtime(snapshot.time))
-    lines = []
-    for counts in snapshot.counts:
-        states = ", ".join(f"{getattr(counts, s.value):,} {s.value}" for s in State)
-        parts = [f"{states} of {counts.total:,}", _pace(snapshot, counts), _pilots(snapshot.fleet)]
-        lines.append(f"{at} {table.safe(counts.design)}: {'; '.join(p for p in parts if p)}")
-    return lines

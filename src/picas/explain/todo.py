@@ -22,6 +22,8 @@ from picas.needs import Offer
 from picas.token import Document
 from picas.views import Design
 
+_AMOUNTS = ("cores", "memory", "gpus")
+
 
 def todo(doc: Document, scene: Scene) -> list[Finding]:
     """Tell what a token in todo waits for."""
@@ -33,7 +35,7 @@ def todo(doc: Document, scene: Scene) -> list[Finding]:
     watching = [pilot for pilot in living if _sees(pilot, doc, scene) is not False]
     if not watching:
         return [_no_view(doc, living, scene), *waits]
-    fitting = [pilot for pilot in watching if not _offer(pilot).lacks(doc)]
+    fitting = [pilot for pilot in watching if not _offer(pilot, scene.now).lacks(doc)]
     if not fitting:
         return [_unfit(doc, watching, scene), *waits]
     hosts = needs.avoided(doc) if figures.number(doc, "avoid_until") > scene.now else []
@@ -73,16 +75,18 @@ def _no_view(doc: Document, living: Sequence[Document], scene: Scene) -> Finding
 def _unfit(doc: Document, watching: Sequence[Document], scene: Scene) -> Finding:
     """No pilot has what the token needs."""
     wanted = needs.needs(doc)
-    lacking = [name for name in wanted if all(name in _offer(p).lacks(doc) for p in watching)]
+    offers = {pilot["_id"]: _offer(pilot, scene.now) for pilot in watching}
+    lacks = [offer.lacks(doc) for offer in offers.values()]
+    lacking = [name for name in wanted if all(name in lack for lack in lacks)]
     what, lacking = ("that", lacking) if lacking else ("all of that", list(wanted))
     text = f"It needs {together([_amount(name, wanted[name]) for name in lacking])}"
-    best = {n: max(watching, key=lambda p: figures.number(p, n)) for n in lacking if watching}
-    most = {name: int(figures.number(pilot, name)) for name, pilot in best.items()}
+    best = {n: max(watching, key=lambda p: _has(offers[p["_id"]], n)) for n in lacking if watching}
+    most = {name: _has(offers[pilot["_id"]], name) for name, pilot in best.items()}
     if watching:
         has = together([f"{_amount(n, most[n])} ({named(pilot)})" for n, pilot in best.items()])
         text += f": no pilot at work has {what}. The most is {has}"
     text += "."
-    had = [p for p in scene.past() if _tells(p, wanted) and not _offer(p).lacks(doc)]
+    had = [p for p in scene.past() if _tells(p, wanted) and not _offer(p, _started(p)).lacks(doc)]
     if had:
         those = [f"{named(p)} ({scene.ago(figures.number(p, 'heartbeat'))})" for p in had[:NAMED]]
         text += f" Of past pilots it had {together(those)}."
@@ -158,19 +162,32 @@ def _holds(design: Design, doc: Document) -> bool:
     return not design.raw and (design.where is None or design.where.matches(doc))
 
 
-def _offer(pilot: Mapping[str, Any]) -> Offer:
-    """What a pilot told that it has; nothing is known of what it did not tell."""
-    told = {name: units.number(pilot.get(name)) for name in needs.NEEDS}
+def _offer(pilot: Mapping[str, Any], at: float) -> Offer:
+    """What a pilot told that it has at a time; nothing is known of what it did not tell."""
+    told = {name: units.number(pilot.get(name)) for name in _AMOUNTS}
     known = {name: int(number) for name, number in told.items() if number is not None}
-    return Offer(str(pilot.get("hostname")), **known)
+    until = units.number(pilot.get("until"))
+    left = None if until is None else max(0.0, until - at)
+    return Offer(str(pilot.get("hostname")), **known, time=left)
+
+
+def _started(pilot: Mapping[str, Any]) -> float:
+    return figures.number(pilot, "started")
+
+
+def _has(offer: Offer, name: str) -> int:
+    return int(getattr(offer, name) or 0)
 
 
 def _tells(pilot: Mapping[str, Any], names: Iterable[str]) -> bool:
-    return all(units.number(pilot.get(name)) is not None for name in names)
+    told = {"time": "until"}
+    return all(units.number(pilot.get(told.get(name, name))) is not None for name in names)
 
 
-def _amount(name: str, number: int) -> str:
-    """``64 cores``, ``8.6 GB of memory``, ``1 GPU``."""
+def _amount(name: str, number: float) -> str:
+    """``64 cores``, ``8.6 GB of memory``, ``1 GPU``, ``2 h``."""
     if name == "memory":
         return f"{figures.size(number)} of memory"
-    return many(number, {"cores": "core", "gpus": "GPU"}[name])
+    if name == "time":
+        return f"{figures.duration(number)} of time"
+    return many(int(number), {"cores": "core", "gpus": "GPU"}[name])

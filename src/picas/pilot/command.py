@@ -2,23 +2,25 @@
 
 import contextlib
 import glob
-import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from picas import token
 from picas.errors import ConfigError, InputError, TaskError
 from picas.logs import Excerpt
+from picas.pilot.checkpoint import Checkpoints
+from picas.pilot.filename import file_name
+from picas.pilot.places import Place
 from picas.pilot.runner import Files, Result
 from picas.process import EndedBy, Finished, Task
 from picas.token import Document, Outcome
@@ -26,8 +28,18 @@ from picas.token import Document, Outcome
 LOG_LIMIT = 1 << 20
 """Bytes of each log that go into the token; past that its head and tail."""
 
+MOMENT = 0.5
+"""Seconds after the end of a command in which its pilot may be told to stop by the same signal."""
+
+DOUBT = 0.02
+"""In a batch job that is waited for after each command, for this part of its running time."""
+
+_REQUESTS = frozenset(
+    (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+)
+"""Signals by which a process is asked to end."""
+
 SECRET_VARIABLES = ("PICAS_PASSWORD",)
-_LONGEST_NAME = 180
 _ROOM = 4096  # bytes without which not even an error message can be written
 
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
@@ -48,6 +60,9 @@ class CommandRunner:
         keep_logs: Keep them all.
         log_limit: Bytes of each log that go into the token.
         grace: Seconds between TERM and KILL.
+        stop_signal: What a task gets in place of TERM.
+        checkpoints: Where a task's checkpoint is between its attempts; by default none is kept.
+        in_job: This is in a batch job, whose scheduler may end pilot and tasks together.
     """
 
     def __init__(
@@ -60,6 +75,9 @@ class CommandRunner:
         keep_logs: bool = False,
         log_limit: int = LOG_LIMIT,
         grace: float = 10.0,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        checkpoints: Checkpoints | None = None,
+        in_job: bool = False,
     ) -> None:
         self.template = template
         self.attach = attach
@@ -67,6 +85,9 @@ class CommandRunner:
         self.keep_logs = keep_logs
         self.log_limit = log_limit
         self.grace = grace
+        self.stop_signal = stop_signal
+        self.checkpoints = checkpoints or Checkpoints()
+        self.in_job = in_job
         self.scratch = Path(tempfile.mkdtemp(prefix="picas-pilot-"))
         inherited = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
         self.environ = inherited | {"PICAS_POOL": pool_url}
@@ -78,18 +99,19 @@ class CommandRunner:
         self._ready = False
         self._lock = threading.Lock()
 
-    def start(self, doc: Document, time_limit: float | None) -> "CommandTask":
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> "CommandTask":
         """Prepare one token.
 
         Raises:
             TaskError: Its files cannot be written on this host.
         """
         self._make_logs_folder()
-        return CommandTask(self, doc, time_limit)
+        return CommandTask(self, doc, time_limit, place)
 
     def close(self) -> None:
         """Delete what was made here and is empty: the scratch folder, folders for logs."""
         shutil.rmtree(self.scratch, ignore_errors=True)
+        self.checkpoints.close()
         for folder in self._made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -128,7 +150,9 @@ def _make_folder(folder: Path) -> None:
 class CommandTask:
     """One token's command."""
 
-    def __init__(self, runner: CommandRunner, doc: Document, time_limit: float | None) -> None:
+    def __init__(
+        self, runner: CommandRunner, doc: Document, time_limit: float | None, place: Place
+    ) -> None:
         self._runner = runner
         self._doc = doc
         self._limit = time_limit
@@ -139,6 +163,8 @@ class CommandTask:
         self._token_file = f"{runner.scratch}/{doc['lease']}.json"
         self._problem: str | None = None
         self._attach: list[str] = []
+        self._told = False
+        self._checkpoint = runner.checkpoints.of(doc)
         argv: Sequence[str] = ("false",)
         instead: Sequence[str] = ()
         try:
@@ -150,14 +176,17 @@ class CommandTask:
             argv,
             out=self._out,
             err=self._err,
-            env=self._environ(),
+            env=self._environ(place),
             time_limit=time_limit,
             grace=runner.grace,
             instead=instead,
+            stop_signal=runner.stop_signal,
+            cpus=place.cpus,
         )
 
     def stop(self, *, now: bool = False) -> None:
         """End the command with all its processes."""
+        self._told = True
         self._task.stop(now=now)
 
     def run(self) -> Result:
@@ -168,10 +197,12 @@ class CommandTask:
         """
         doc_id = self._doc["_id"]
         if self._problem is not None:
+            self._checkpoint.close(done=False)
             now = time.time()
             outcome = Outcome(2, now, now, self._problem, 0.0, error=self._problem)
             message = f"{self._problem}\n".encode()
             return Result(outcome, {token.log_name(doc_id, "err"): message})
+        self._checkpoint.restore(lambda: self._told)
         self._write_token_file()
         try:
             finished = self._task.run()
@@ -180,9 +211,12 @@ class CommandTask:
                 os.unlink(self._token_file)
         if finished.exit_code != 0 and self._disk_was_full():
             raise TaskError(f"no space left for logs in {self._runner.logs}")
-        stopped = finished.ended_by is EndedBy.STOPPED
+        stopped = self._was_broken_off(finished)
         files, scratch = self._take_logs()
         files = {} if stopped else files | self._attached()
+        if stopped or finished.ended_by is EndedBy.TIME_LIMIT:
+            files |= self._checkpoint.keep()
+        scratch += self._checkpoint.close(done=not stopped and finished.exit_code == 0)
         outcome = Outcome(
             exit_code=finished.exit_code,
             start=finished.start,
@@ -196,6 +230,23 @@ class CommandTask:
         )
         return Result(outcome, files, stopped=stopped, scratch=scratch)
 
+    def _was_broken_off(self, finished: Finished) -> bool:
+        """Tell whether the command was ended because the pilot has to end.
+
+        A scheduler signals all processes of its job one by one: a command may be gone before its
+        pilot has heard of it. Even its exit code 0 says little then: a shell goes on to its last
+        line if what it waits for is killed first.
+        """
+        if finished.ended_by is not EndedBy.ITSELF:
+            return finished.ended_by is EndedBy.STOPPED
+        doubt = finished.wall * DOUBT if self._runner.in_job else 0.0
+        if finished.exit_code - 128 in _REQUESTS:
+            doubt = MOMENT
+        until = time.monotonic() + min(doubt, MOMENT)
+        while not self._told and (left := until - time.monotonic()) > 0.001:
+            time.sleep(min(left, 0.01))
+        return self._told and (finished.exit_code != 0 or self._runner.in_job)
+
     def _disk_was_full(self) -> bool:
         """Tell whether a failure is the host's: no room for logs, and not by this task's own."""
         out, err = _size(self._out), _size(self._err)
@@ -207,12 +258,18 @@ class CommandTask:
             return False
         return disk.f_bavail * disk.f_frsize < _ROOM
 
-    def _environ(self) -> dict[str, str]:
-        return self._runner.environ | {
-            "PICAS_TOKEN_ID": self._doc["_id"],
-            "PICAS_TOKEN_FILE": self._token_file,
-            "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
-        }
+    def _environ(self, place: Place) -> dict[str, str]:
+        inherited = self._runner.environ
+        return (
+            inherited
+            | place.environ(inherited)
+            | {
+                "PICAS_TOKEN_ID": self._doc["_id"],
+                "PICAS_TOKEN_FILE": self._token_file,
+                "PICAS_CHECKPOINT_DIR": self._checkpoint.path,
+                "PICAS_ATTEMPT": str(token.next_attempt(self._doc)),
+            }
+        )
 
     def _write_token_file(self) -> None:
         try:
@@ -366,17 +423,6 @@ def _size(path: str) -> int | None:
         return os.stat(path).st_size
     except OSError:
         return None
-
-
-def file_name(token_id: str, attempt: int) -> str:
-    """What an attempt's files on disk are called, without the ending.
-
-    What would be a path in the id is quoted; where a long id is cut, a hash keeps it apart.
-    """
-    name = quote(token_id, safe=" +,=@:")
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(token_id.encode()).hexdigest()[:16]}"
-    return name if attempt == 1 else f"{name}.{attempt}"
 
 
 def _attachment_name(path: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from picas import jobid
 from picas.errors import PoolError
+from picas.pilot.requeue import JobRun
 from picas.pool import Pool
 from picas.pool.reap import PILOT_PREFIX
 from picas.pool.update import update
@@ -138,6 +139,7 @@ class PilotDocument:
             "pid": os.getpid(),
             "version": __version__,
             **holder.job,
+            **JobRun.of().facts(),
             **facts,
             "state": "running",
             "started": now,

@@ -5,17 +5,23 @@ import math
 import queue
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from picas import needs, views
 from picas.errors import InputError, PoolError
+from picas.needs import Offer
+from picas.packing import Divided
 from picas.pilot.document import Ask, PilotDocument, new_holder
 from picas.pilot.farewell import nothing_left
 from picas.pilot.health import Health
+from picas.pilot.history import History
 from picas.pilot.lease import LeaseTimes
+from picas.pilot.load import Load
 from picas.pilot.outage import Outage
 from picas.pilot.pace import AHEAD_SECONDS, Pace
+from picas.pilot.places import places
 from picas.pilot.reaper import Reaper
 from picas.pilot.recorder import BATCH_TOKENS, Observer, Recorder, Summary
 from picas.pilot.runner import Result, Runner
@@ -66,6 +72,7 @@ class Pilot:
         spool: Folder for results that the pool does not take, made when it is needed; without one
             they are in memory only, and lost with the pilot.
         claim_ahead: Seconds of work to hold ahead of the free slots; 0: none.
+        bind: Bind each task to CPUs of its own; None: in a batch job.
 
     Raises:
         PoolError: The pool's settings could not be read.
@@ -87,6 +94,7 @@ class Pilot:
         about: Mapping[str, Any] | None = None,
         spool: Path | None = None,
         claim_ahead: float = AHEAD_SECONDS,
+        bind: bool | None = None,
     ) -> None:
         self.holder = holder or new_holder()
         if not self.holder.pilot.startswith(PILOT_PREFIX):
@@ -100,7 +108,15 @@ class Pilot:
         self._view = view
         self._criteria = criteria or StopCriteria()
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
-        self._slots = Slots(slots, runner, self._criteria.max_token_time, self._events.put)
+        self._offer = needs.here(self.holder.host)
+        divided = Divided(self._offer, slots)
+        self._slots = Slots(
+            slots,
+            places(divided, bind=bind),
+            runner,
+            self._criteria.max_token_time,
+            self._events.put,
+        )
         settings = pool.settings()
         self._policies = Policies(
             *self._criteria.retry_layers(), *settings.retry_layers(views.split(view)[0])
@@ -113,19 +129,18 @@ class Pilot:
             Spool(spool, pool.address) if spool is not None else None,
         )
         self._health = Health(self._criteria.drain_after)
-        self._offer = needs.here(self.holder.host)
+        self._history = History()
         self._pace = Pace(slots, claim_ahead)
+        self._load = Load(divided, self._pace)  # what is in the slots, waiting or running
         self._watcher = WorkWatcher(pool, self.wake)
-        self._out: set[str] = set()  # leases in the slots, waiting or running
         self._returning: list[Document] = []  # taken back from the slots, to be released
         self._dry = self._woken = False
         self._due = math.inf  # when a token that waits may be claimed, by the pool's clock
         self._watch_until = 0.0  # how long the end waits for pilots that may be gone
         self._stopping: str | None = None
         self._told = self._said = self._hurry = False
-        self._started = time.monotonic()
-        offered = {name: getattr(self._offer, name) for name in needs.NEEDS}
-        facts = {"slots": slots, "view": view, **offered, **(about or {})}
+        self._started = self._busy_until = time.monotonic()
+        facts = {"slots": slots, "view": view, **self._offered(), **(about or {})}
         times = times or LeaseTimes.of(settings)
         self._document = PilotDocument(
             pool, self.holder, facts, times.heartbeat, self._live, self._reached, self._asked
@@ -191,6 +206,8 @@ class Pilot:
         """
         try:
             self._document.start()
+            if self._criteria.ends_in is not None:
+                self._history.read(self._pool, self._view)
             self._loop()
         except BaseException:
             self._abandon()
@@ -226,7 +243,7 @@ class Pilot:
     def _work(self) -> bool:
         """Record and claim, reap now and then; tells if there is nothing left to wait for."""
         self._give_back(0.0 if self._health.is_slow else UNSTARTED_SECONDS)
-        if self._dry and self._pool.now() >= self._due:
+        if self._dry and (self._pool.now() >= self._due or self._load.has_room_again):
             self._dry = False
         want = 0 if self._dry else self._want()
         if want > 0:
@@ -262,8 +279,11 @@ class Pilot:
 
     def _may_end(self) -> bool:
         """Tell whether nothing is at work here, and nothing comes due soon."""
+        if self._criteria.endless or not self._at_rest():
+            return False
+        idle = time.monotonic() - self._busy_until
         soon = self._due - self._pool.now() <= PATIENCE_SECONDS
-        return self._at_rest() and not self._criteria.endless and not soon
+        return idle >= self._criteria.idle and not soon
 
     def _say_stop(self, why: str) -> None:
         """Acknowledge a signal, once, while tasks still run."""
@@ -273,7 +293,7 @@ class Pilot:
             log.warning("%s: ending %s; Ctrl-C again leaves no time for that", why, tasks)
 
     def _at_rest(self) -> bool:
-        return not (self._out or self._recorder.pending or self._pool.in_doubt)
+        return not (self._load or self._recorder.pending or self._pool.in_doubt)
 
     def _why_stop(self) -> str | None:
         """Why no new token is started, or None; what ends a pilot once ends it for good."""
@@ -291,8 +311,8 @@ class Pilot:
 
     def _want(self) -> int:
         """How many tokens to claim now."""
-        held, pending = len(self._out), self._recorder.pending
-        want = 0 if self._health.pause else self._pace.want(held, settling=pending > 0)
+        held, pending = len(self._load), self._recorder.pending
+        want = 0 if self._health.pause else self._load.want(settling=pending > 0)
         if self._health.is_slow:
             want = min(want, 1 - held)
         if self._criteria.max_tasks is not None:
@@ -304,8 +324,10 @@ class Pilot:
 
         Notes if the view has nothing left, until something wakes the pilot.
         """
-        free = max(0, self._slots.number - len(self._out))
-        wish = Wish(self._view, want, self.holder, self._offer, at_once=free)
+        room = self._load.room()
+        wish = Wish(
+            self._view, want, self.holder, self._offer_now(), at_once=self._load.free, room=room
+        )
         with self._outage.asking():
             self._dry = self._woken = False
             settled = self._recorder.pending > 0
@@ -316,15 +338,32 @@ class Pilot:
             if not found and settled:  # what was recorded may be todo again
                 found = self._recorder.settle(wish, self._claimed)
             self._dry = not found and not self._woken  # what came meanwhile it may not have seen
+            self._load.missed(None if found else room)
             due = None if found else self._pool.passed_over.due
             self._due = math.inf if due is None else due
         if self._dry:
             self._watcher.watch()
 
+    def _offer_now(self) -> Offer:
+        """What the pilot has: of time, what is left until its batch job ends."""
+        ends_in = self._criteria.ends_in
+        if ends_in is None:
+            return self._offer
+        left = max(0.0, self._started + ends_in - time.monotonic())
+        return replace(self._offer, time=left, usual=self._history.usual(ends_in))
+
+    def _offered(self) -> dict[str, Any]:
+        """What it has, as its document tells it."""
+        ends_in = self._criteria.ends_in
+        until = None if ends_in is None else round(self._pool.now() + ends_in, 3)
+        offer = self._offer
+        told = {"cores": offer.cores, "memory": offer.memory, "gpus": offer.gpus}
+        return told if until is None else {**told, "until": until}
+
     def _claimed(self, tokens: list[Document]) -> None:
         """Hand claimed tokens to the slots."""
         self._outage.admitted()
-        self._out |= {doc["lease"] for doc in tokens}
+        self._load.add(tokens)
         self._slots.put(tokens)
 
     def _collect(self) -> None:
@@ -349,7 +388,8 @@ class Pilot:
                 return
 
     def _came_back(self, ended: Ended) -> None:
-        self._out.discard(ended.token["lease"])
+        self._load.remove([ended.token])
+        self._busy_until = time.monotonic()
         self._recorder.add(ended)
         if self._outage.lasted():
             self._recorder.keep()
@@ -360,6 +400,7 @@ class Pilot:
         elif not result.stopped:
             if result.outcome.exit_code == 0:  # nothing is claimed ahead where all fails
                 self._pace.saw(result.outcome.wall)
+                self._history.saw(result.outcome.wall)
             self._examine(ended)
 
     def _consult(self, ended: Ended) -> None:
@@ -412,11 +453,11 @@ class Pilot:
         with self._outage.asking():
             if self._stopping:
                 doubtful = self._pool.recover_claims()
-                self._out |= {doc["lease"] for doc in doubtful}
+                self._load.add(doubtful)
                 self._returning += doubtful
             # Without an answer they may be free already: they are not run, but released again.
             self._pool.release(self._returning)
-            self._out -= {doc["lease"] for doc in self._returning}
+            self._load.remove(self._returning)
             self._returning = []
 
     # --- ends ----------------------------------------------------------------------------------
@@ -424,7 +465,7 @@ class Pilot:
     def _give_up(self) -> bool:
         """Tell whether a pilot that is to stop has waited long enough for its pool."""
         patience = 0.0 if self._hurry else FAREWELL_SECONDS if self._told else OUTAGE_SECONDS
-        busy = len(self._out) > self._slots.waiting + len(self._returning)
+        busy = len(self._load) > self._slots.waiting + len(self._returning)
         if busy or not self._outage.lasted() > patience:
             return False
         waiting = [doc["_id"] for doc in (*self._returning, *self._slots.take_back())]
@@ -437,7 +478,7 @@ class Pilot:
         self._slots.stop(now=True)
         for doc in (*self._returning, *self._slots.take_back()):
             self._came_back(Ended(doc, _UNSTARTED))
-        while self._out:
+        while self._load:
             event = self._events.get()
             if event is not None:
                 self._came_back(event)

@@ -5,6 +5,7 @@ import random
 import time
 
 from picas.errors import ViewMissing
+from picas.pilot.requeue import JobRun
 from picas.pool import Pool, Reaped
 from picas.pool.reap import grace, pause
 
@@ -26,6 +27,8 @@ log = logging.getLogger("picas.pilot")
 class Reaper:
     """Gives back the tokens of pilots that are gone, at random moments.
 
+    In a batch job that was requeued the first look is at once: the pilot of its former run is dead.
+
     Args:
         pool: The pool.
         lease: Its lease time, in seconds.
@@ -35,7 +38,10 @@ class Reaper:
         self._pool = pool
         self._lease = lease
         self._at = 0.0
-        self._plan(living=0)
+        self._job = JobRun.of()
+        self._first = self._job.restarts > 0
+        if not self._first:
+            self._plan(living=0)
 
     @property
     def wait(self) -> float:
@@ -61,7 +67,9 @@ class Reaper:
         thorough = thorough or random.random() < THOROUGH
         try:
             tidy = random.random() < TIDY
-            reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy)
+            dead = self._former()
+            reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy, dead=dead)
+            self._first = False
         except ViewMissing as error:
             # The pilot's own work does not need that view: no reason to end.
             log.warning("tokens of pilots that are gone cannot be looked for: %s", error)
@@ -77,6 +85,11 @@ class Reaper:
                 reaped.errors,
             )
         return reaped
+
+    def _former(self) -> list[str]:
+        """The pilots of this job's former runs, as long as nobody looked for them."""
+        pilots = self._pool.pilots(past=False) if self._first else ()
+        return [doc["_id"] for doc in pilots if self._job.follows(doc)]
 
     def _plan(self, living: int) -> None:
         """Choose the time of the next look: at random, so that pilots do not look in step."""

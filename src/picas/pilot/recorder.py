@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,10 +149,9 @@ class Recorder:
         reasons = {ended.result.trouble for ended in self._broken}
         for trouble in sorted(reasons, key=str):
             group = [ended for ended in self._broken if ended.result.trouble == trouble]
-            tokens = [ended.token for ended in group]
-            verdicts = self._pool.release(
-                tokens, trouble or f"released: {why or 'the pilot failed'}"
-            )
+            reason = trouble or f"released: {why or 'the pilot failed'}"
+            files = {e.token["lease"]: e.result.files for e in group if e.result.files}
+            verdicts = self._pool.release([ended.token for ended in group], reason, files)
             self._broken = [ended for ended in self._broken if ended.result.trouble != trouble]
             for ended, verdict in zip(group, verdicts, strict=True):
                 self._released(ended, verdict)
@@ -238,8 +238,10 @@ class Recorder:
     def _released(self, ended: Ended, verdict: Verdict) -> None:
         if verdict is Verdict.REFUSED:
             self._summary.unsettled.append(ended.token["_id"])
-        elif verdict is Verdict.RECORDED:
+        elif verdict is not Verdict.FENCED:
             self._summary.counters.released += 1
+        if verdict is Verdict.BARE:
+            log.warning("%s: its checkpoint was not stored", ended.token["_id"])
         _delete(ended)
         self._tell(ended, "released")
 
@@ -252,7 +254,10 @@ class Recorder:
 
 
 def _delete(ended: Ended) -> None:
-    """Delete the files that are of no use once the token's end is recorded."""
+    """Delete the files and folders that are of no use once the token's end is recorded."""
     for path in ended.result.scratch:
         with contextlib.suppress(OSError):  # the pool has the result, and that is what counts
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except (IsADirectoryError, PermissionError):
+                shutil.rmtree(path)

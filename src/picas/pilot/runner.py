@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from picas.logs import Excerpt
+from picas.pilot.places import Place
 from picas.token import Document, Outcome
 
 Files = dict[str, bytes | Path | Excerpt]
@@ -20,10 +21,10 @@ class Result:
 
     Attributes:
         outcome: To be recorded.
-        files: Attachments to record with it.
+        files: Attachments to record with it; what is released takes short ones (bytes) only.
         stopped: The pilot itself broke it off: the token is released, not settled.
         trouble: Set if this host could not run it at all (disk full, …): why.
-        scratch: Files to delete once the outcome is recorded.
+        scratch: Files and folders to delete once the outcome is recorded.
     """
 
     outcome: Outcome
@@ -46,12 +47,13 @@ class Running(Protocol):
 class Runner(Protocol):
     """Makes the work of a token."""
 
-    def start(self, doc: Document, time_limit: float | None) -> Running:
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> Running:
         """Prepare one token.
 
         Args:
             doc: The claimed token.
             time_limit: Seconds it may run.
+            place: What it has for itself.
         """
 
     def close(self) -> None:
@@ -70,8 +72,11 @@ class FunctionRunner:
     def __init__(self, function: Callable[[Document], int | None]) -> None:
         self._function = function
 
-    def start(self, doc: Document, time_limit: float | None) -> Running:  # noqa: ARG002
-        """Prepare one token; a function cannot be interrupted, so it has no time limit."""
+    def start(self, doc: Document, time_limit: float | None, place: Place) -> Running:  # noqa: ARG002
+        """Prepare one token; a function cannot be interrupted, so it has no time limit.
+
+        It runs in the process of the pilot, and so wherever that may.
+        """
         return _Call(self._function, doc)
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from picas.errors import TaskError
+from picas.packing import ONE_SLOT
+from picas.pilot.places import Place, Places
 from picas.pilot.runner import Result, Runner, Running
 from picas.token import Document, Outcome
 
@@ -25,6 +27,7 @@ class Slots:
 
     Args:
         number: How many run at once.
+        places: Where they run; one for which there is no place waits, and others behind it.
         runner: Makes the work of a token.
         time_limit: Seconds a token may run.
         ended: Called in the slot's thread with every token that ended.
@@ -33,11 +36,13 @@ class Slots:
     def __init__(
         self,
         number: int,
+        places: Places,
         runner: Runner,
         time_limit: float | None,
         ended: Callable[[Ended], None],
     ) -> None:
         self.number = number
+        self._places = places
         self._runner = runner
         self._time_limit = time_limit
         self._ended = ended
@@ -99,26 +104,32 @@ class Slots:
             thread.join()
 
     def _work(self) -> None:
-        while (token := self._next()) is not None:
-            result = self._run(token)
+        while (entry := self._next()) is not None:
+            token, place = entry
+            result = self._run(token, place)
             with self._changed:
                 del self._running[token["lease"]]
+                self._places.give_back(place)
+                if self._waiting and place.share is not ONE_SLOT:
+                    self._changed.notify_all()  # there may be room for several now
             self._ended(Ended(token, result))
 
-    def _next(self) -> Document | None:
+    def _next(self) -> tuple[Document, Place] | None:
         with self._changed:
-            while not self._closed and (self._stopped or not self._waiting):
+            while not self._closed:
+                if self._waiting and not self._stopped:
+                    token = self._waiting[0][1]
+                    if (place := self._places.take(token)) is not None:
+                        self._waiting.popleft()
+                        self._running[token["lease"]] = (token, None)
+                        return token, place
                 self._changed.wait()
-            if self._closed:
-                return None
-            _, token = self._waiting.popleft()
-            self._running[token["lease"]] = (token, None)
-            return token
+            return None
 
-    def _run(self, token: Document) -> Result:
+    def _run(self, token: Document, place: Place) -> Result:
         start = time.time()
         try:
-            task = self._runner.start(token, self._time_limit)
+            task = self._runner.start(token, self._time_limit, place)
             with self._changed:
                 self._running[token["lease"]] = (token, task)
                 stopped = self._stopped

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from picas import token, wellformed
 from picas.errors import InputError, TaskError
 from picas.logs import Excerpt
-from picas.pilot.command import file_name
 from picas.pilot.entry import Entry, Files, encode, is_inside, read
+from picas.pilot.filename import file_name
 from picas.pilot.slots import Ended
 from picas.pool import Settlement
 

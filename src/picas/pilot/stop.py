@@ -18,7 +18,8 @@ class StopCriteria:
             settings say, by default never. A token's own ``retry`` comes before both.
         stop_function: Asked when a token has ended, before its result is recorded; true: no new
             token is started.
-        endless: Wait for new tokens instead of ending when there are none.
+        idle: Seconds to wait for new tokens before ending when there are none.
+        endless: Wait for them without an end.
         ends_in: Seconds after which the pilot has to end, whatever runs: its batch job does.
         drain_after: End after so many different tokens failed one after another as soon as they
             were started: this host may be what fails them. 0: never.
@@ -29,6 +30,7 @@ class StopCriteria:
     max_tasks: int | None = None
     max_scrub: int | None = None
     stop_function: Callable[[], bool] | None = None
+    idle: float = 0.0
     endless: bool = False
     ends_in: float | None = None
     drain_after: int = 20

@@ -1,15 +1,17 @@
 """One write with which a pilot records what has ended and claims what comes next."""
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from picas import token, wellformed
 from picas.backoff import delays
 from picas.errors import Conflict, InputError, PoolError, Refused, TaskError, TooLarge
 from picas.needs import Offer
+from picas.packing import Room
 from picas.pool.base import Candidates, Store, Written
 from picas.pool.claims import Doubts
 from picas.pool.files import send
@@ -29,7 +31,8 @@ class Wish:
         limit: How many tokens at most.
         holder: Who claims.
         offer: What the pilot has for them; tokens that need more are passed over.
-        at_once: How many of them will start at once; None for all. The others are claimed ahead.
+        at_once: Slots that are free now; None: enough for all. The others are claimed ahead.
+        room: What of the pilot they may fill; None: whatever there is.
     """
 
     view: str
@@ -37,14 +40,18 @@ class Wish:
     holder: Holder
     offer: Offer | None = None
     at_once: int | None = None
+    room: Room | None = None
 
     def candidates(self, store: Store, limit: int) -> Candidates:
         """What of the view may be claimed; see `picas.pool.base.Store.candidates`."""
-        return store.candidates(self.view, limit, self.ready_at)
+        found = store.candidates(self.view, limit, self.ready_at)
+        return found if self.room is None else replace(found, docs=self.room.fill(found.docs))
 
     def ready_at(self, doc: Document) -> float:
-        """From when on this pilot may run a token; infinite if never."""
-        return (self.offer or Offer(self.holder.host)).ready_at(doc)
+        """From when on this pilot may run a token; infinite if never, or if it has no room now."""
+        at = (self.offer or Offer(self.holder.host)).ready_at(doc)
+        fits = self.room is None or at == math.inf or self.room.has(doc)
+        return at if fits else math.inf
 
     def leases(self, docs: Sequence[Document]) -> Iterator[tuple[Document, str]]:
         """Tokens in the order in which they will start, each with its lease.
@@ -52,9 +59,10 @@ class Wish:
         First come those that were lost with a pilot, and another loss of them will count: what
         kills pilots must be found out, however far ahead it is claimed.
         """
-        at_once = len(docs) if self.at_once is None else self.at_once
-        for i, doc in enumerate(sorted(docs, key=token.was_lost, reverse=True)):
-            yield doc, token.new_lease(ahead=i >= at_once and not token.was_lost(doc))
+        slots: float = len(docs) if self.at_once is None else self.at_once
+        for doc in sorted(docs, key=token.was_lost, reverse=True):
+            yield doc, token.new_lease(ahead=slots <= 0 and not token.was_lost(doc))
+            slots -= 1 if self.room is None else self.room.slots(doc)
 
 
 class Exchange:

@@ -36,30 +36,37 @@ def send(store: Store, settlement: Settlement) -> tuple[Document, dict[str, Any]
         try:
             if settlement.is_long(name) or name in large:  # its place is taken before that write
                 with _copy(store, base["_id"], name) as file:
-                    base = _stream(store, settlement, base, kept_as, file, replace=False)
+                    base = stream(store, settlement.token, base, kept_as, file, replace=False)
             else:
                 data = b"".join(store.read_attachment(base["_id"], name))
                 carried[kept_as] = inline(kept_as, data)
         except TokenMissing:
             pass  # somebody removed the log, or the whole token: there is nothing to keep
     for name, file in large.items():
-        base = _stream(store, settlement, base, name, file)
+        base = stream(store, settlement.token, base, name, file)
     return base, carried
 
 
-def _stream(
+def stream(
     store: Store,
-    settlement: Settlement,
+    claimed: Document,
     base: Document,
     name: str,
     file: Path,
     *,
     replace: bool = True,
 ) -> Document:
-    """Stream one file under the lease; returns the token as it is afterwards."""
-    while token.holds(base, settlement.token) and (
-        replace or name not in (base.get("_attachments") or {})
-    ):
+    """Stream one file under the lease; returns the token as it is afterwards.
+
+    Args:
+        store: Where the token is.
+        claimed: The token as it was claimed.
+        base: As it was seen last.
+        name: Name of the attachment.
+        file: The file.
+        replace: Also where there is an attachment of that name.
+    """
+    while token.holds(base, claimed) and (replace or name not in (base.get("_attachments") or {})):
         sent = True
         try:
             store.attach(base["_id"], base["_rev"], name, file)

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from picas import token
 from picas.backoff import delays
@@ -13,14 +14,17 @@ from picas.errors import (
     TokenMissing,
     ViewMissing,
 )
+from picas.logs import Excerpt
 from picas.needs import Offer
 from picas.pool.base import Candidates, Changes, Store
 from picas.pool.exchange import Exchange, Wish
+from picas.pool.files import stream
 from picas.pool.push import Pushed, push
 from picas.pool.reap import PILOT_PREFIX, Census, Reaped, Touch, forget, may_hold_tokens, reap
+from picas.pool.release import release
 from picas.pool.settings import SETTINGS_ID, PoolSettings
 from picas.pool.settle import Settlement, Verdict
-from picas.pool.update import Change, change_all, update, write_one
+from picas.pool.update import change_all, update, write_one
 from picas.token import Document, Holder, State
 from picas.views import Design, raw_design
 
@@ -166,12 +170,19 @@ class Pool:
         """
         return self.exchange(settlements, None)[0]
 
-    def release(self, tokens: Sequence[Document], reason: str = "") -> list[Verdict]:
+    def release(
+        self,
+        tokens: Sequence[Document],
+        reason: str = "",
+        files: Mapping[str, Mapping[str, bytes | Path | Excerpt]] | None = None,
+    ) -> list[Verdict]:
         """Give claimed tokens back untouched; costs them no retry.
 
         Args:
             tokens: Documents as `claim` gave them.
             reason: Why, for the history; empty for tokens that never started.
+            files: By the lease of a token what is to be attached to it: short contents by name.
+                What cannot be stored does not keep a token from being given back.
 
         Returns:
             One verdict a token, in order.
@@ -179,17 +190,21 @@ class Pool:
         Raises:
             PoolUnreachable: No answer: some may have been given back.
         """
-        now = self.store.now()
+        return release(self.store, tokens, reason, files or {})
 
-        def change(claimed: Document) -> Change:
-            return lambda doc: (
-                token.release(doc, now, reason) if token.holds(doc, claimed) else None
-            )
+    def attach(self, claimed: Document, name: str, file: Path) -> None:
+        """Stream a file into a token as long as its lease stands; callable from any thread.
 
-        return [
-            Verdict.REFUSED if u.error else Verdict.RECORDED if u.changed else Verdict.FENCED
-            for u in update(self.store, [(doc, change(doc)) for doc in tokens])
-        ]
+        Args:
+            claimed: The document as `claim` gave it.
+            name: Name of the attachment; one that is there is replaced.
+            file: The file.
+
+        Raises:
+            TooLarge: The store does not take a file of that size.
+            PoolUnreachable: No answer: it may have been attached.
+        """
+        stream(self.store, claimed, claimed, name, file)
 
     def reset(self, ids: Iterable[str], *, locked_before: float | None = None) -> int:
         """Put tokens back to todo on a person's word: counts as a scrub, fences their pilots.
@@ -219,7 +234,14 @@ class Pool:
 
         return change_all(self.store, ids, change)
 
-    def reap(self, lease: float, *, thorough: bool = False, tidy: bool = False) -> Reaped:
+    def reap(
+        self,
+        lease: float,
+        *,
+        thorough: bool = False,
+        tidy: bool = False,
+        dead: Collection[str] = (),
+    ) -> Reaped:
         """Give back the tokens of pilots whose heartbeat stopped; costs the tokens no retry.
 
         A single look finds nobody gone: after an outage all pilots are silent. Where it names
@@ -230,13 +252,15 @@ class Pool:
             thorough: Look at the locked tokens even if every pilot seems well: for those of
                 pilots whose document is missing, or says that they hold none.
             tidy: Delete the documents of pilots that ended a month ago.
+            dead: Ids of pilots that are gone by the word of a scheduler: these are not waited for.
         """
         try:
             begun = self.now()
             pilots = self.pilots(past=tidy)
             touch = self.touch.seconds(begun, self.now(), lease)
             holders = {doc["_id"]: doc for doc in pilots if may_hold_tokens(doc)}
-            reaped = reap(self.store, Census(holders, begun, lease, touch), thorough=thorough)
+            census = Census(holders, begun, lease, touch, dead)
+            reaped = reap(self.store, census, thorough=thorough)
             if tidy:
                 forget(self.store, pilots, begun)
         except PoolError:

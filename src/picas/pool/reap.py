@@ -6,7 +6,7 @@ for long, and those that live must have the time to say so.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,14 @@ class Census:
         now: The pool's time when they were read, or earlier, in epoch seconds.
         lease: Seconds without a heartbeat after which a pilot counts as gone.
         touch: Seconds for which this process has been in touch with the pool.
+        dead: Pilots that are gone by another's word: their batch job has ended.
     """
 
     pilots: Mapping[str, Document]
     now: float
     lease: float
     touch: float
+    dead: Collection[str] = ()
 
     @property
     def can_tell(self) -> bool:
@@ -106,7 +108,8 @@ class Census:
 
     def gone(self) -> set[str]:
         """The pilots that are gone."""
-        return self._silent_for(self.lease) if self.can_tell else set()
+        silent = self._silent_for(self.lease) if self.can_tell else set()
+        return silent | (self.pilots.keys() & set(self.dead))
 
     def suspects(self) -> set[str]:
         """The pilots that are silent, or almost, and not known to be gone."""
@@ -114,7 +117,7 @@ class Census:
 
     def living(self) -> int:
         """How many pilots are heard of."""
-        return len(self.pilots) - len(self._silent_for(self.lease))
+        return len(self.pilots.keys() - self._silent_for(self.lease) - set(self.dead))
 
     def strangers(self, locked: Iterable[Mapping[str, Any]]) -> set[str]:
         """Pilots of old locks that have no document here."""

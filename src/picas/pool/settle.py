@@ -109,7 +109,7 @@ def change_for(settlement: Settlement, attachments: Mapping[str, Any], now: floa
         if not token.holds(doc, settlement.token):
             return None
         settled = close(doc)
-        merged = {**(doc.get("_attachments") or {}), **attachments}
+        merged = {**(settled.get("_attachments") or {}), **attachments}
         if merged:
             settled["_attachments"] = _without_old_logs(settled, merged)
         return settled

@@ -177,12 +177,15 @@ class Session:
         content_type: str,
         query: Mapping[str, object],
     ) -> Any:
-        """PUT a stream of known length."""
+        """PUT a stream of known length; all of it within the time that requests may take."""
+        until = time.monotonic() + self._patience()
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
         return _parsed(
             operation,
             self.base,
-            self._send(operation, "PUT", path, query, stream, READ_SECONDS, headers).data,
+            self._send(
+                operation, "PUT", path, query, _in_time(stream, until), READ_SECONDS, headers
+            ).data,
         )
 
     def download(self, operation: str, path: str) -> Iterator[bytes]:
@@ -212,7 +215,7 @@ class Session:
         method: str,
         path: str,
         query: Mapping[str, object] | None,
-        body: bytes | IO[bytes] | None,
+        body: bytes | Iterator[bytes] | None,
         timeout: float,
         headers: Mapping[str, str] | None = None,
         *,
@@ -312,6 +315,18 @@ def as_parameter(name: str, value: object) -> object:
     """A parameter of a view as its query holds it: keys and truth values as JSON."""
     is_json = name in _JSON_PARAMETERS or isinstance(value, bool | list | dict)
     return as_text(value) if is_json else value
+
+
+def _in_time(stream: IO[bytes], until: float) -> Iterator[bytes]:
+    """Read a stream in pieces, until its time is up: each of them may take the server long.
+
+    Raises:
+        TimeoutError: The time is up.
+    """
+    while piece := stream.read(1 << 16):
+        if time.monotonic() > until:
+            raise TimeoutError("it takes too long to send")
+        yield piece
 
 
 def _manager(base: str, ca_file: Path | None, *, verify: bool) -> urllib3.PoolManager:
