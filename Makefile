@@ -36,8 +36,9 @@ lint: sync
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 
+# A file's tests stay on one worker, with what they share; the long ones come first.
 test: lint
-	$(RUN)/pytest $(ARGS)
+	$(RUN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: sync
 	$(RUN)/python -m soak $(ARGS)

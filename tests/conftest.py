@@ -1,9 +1,12 @@
 """Fixtures that every tier of tests may use."""
 
+import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.components import skipped_component, skipped_components
 from tests.couchdb.double import DoubleCouch
@@ -12,7 +15,11 @@ from tests.couchdb.server import ENVIRONMENT, INSTALLED, CouchServer, real_serve
 from tests.slurm.cluster import Slurm, missing
 
 NO_COUCHDB = f"not installed in {INSTALLED}, and ${ENVIRONMENT} is not set"
-_used: list[CouchServer] = []
+_used: set[str] = set()
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +28,8 @@ def couchdb() -> Iterator[CouchServer]:
     with real_server() or DoubleCouch() as server:
         if server.kind == "double":
             skipped_component("real CouchDB", f"{NO_COUCHDB}; the test double stood in")
-        _used.append(server)
+        name = "CouchDB" if server.kind == "real" else "a double of CouchDB"
+        _used.add(f"{name} {server.version} ({server.origin})")
         yield server
 
 
@@ -74,12 +82,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"real CouchDB: {NO_COUCHDB}")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core, for most tests wait: for processes, signals and servers."""
+    return max(2, min(4, 2 * len(os.sched_getaffinity(0))))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker ran against, and what it missed, to the process that prints it."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["used"], output["skipped"] = sorted(_used), skipped_components()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Receive what a worker ran against, and what it missed."""
+    output = getattr(node, "workeroutput", {})
+    _used.update(output.get("used", ()))
+    for name, why in output.get("skipped", {}).items():
+        skipped_component(name, why)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which CouchDB the tests ran against, and name every component that was missing."""
-    for server in _used:
-        name = "CouchDB" if server.kind == "real" else "a double of CouchDB"
-        terminalreporter.write_line(
-            f"CouchDB tests ran against: {name} {server.version} ({server.origin})"
-        )
+    for server in sorted(_used):
+        terminalreporter.write_line(f"CouchDB tests ran against: {server}")
     for name, why in sorted(skipped_components().items()):
         terminalreporter.write_line(f"SKIPPED BY NAME: {name} ({why})")
