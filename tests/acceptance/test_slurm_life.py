@@ -101,6 +101,26 @@ def test_a_job_that_runs_again_starts_clean(
     assert {(p["restarts"], p["state"]) for p in pilots} == {(0, "lost"), (1, "ended")}
 
 
+def test_half_of_the_pilots_are_cancelled(
+    picas: Picas, site: dict[str, str], slurm: Slurm, database: str
+) -> None:
+    """The others run what those gave back: no token is lost, none is charged a try."""
+    push(database, *["echo $PICAS_TOKEN_ID >>begun; sleep 1"] * 60)
+    job = submit(
+        picas, {**site, **LONG_LEASE}, "--pilots", "6", "--cores", "4", "--claim-ahead", "0"
+    )
+    begun = picas.folder / "begun"
+    until(lambda: begun.exists() and len(begun.read_text().split()) >= 24, 60)
+    slurm.run("scancel", *[f"{job}_{i}" for i in range(3)])
+    slurm.wait()
+    with connect(database) as pool:
+        docs, pilots = list(pool.find("Monitor/done")), pool.pilots()
+    assert len(docs) == 60
+    assert {doc["scrub_count"] for doc in docs} == {0}
+    assert all(token.attempts(doc)[-1]["reason"] == "exit code 0" for doc in docs)
+    assert Counter(pilot["reason"] == "SIGTERM" for pilot in pilots) == {True: 3, False: 3}
+
+
 @contextmanager
 def urgent_partition(slurm: Slurm) -> Iterator[str]:
     """A partition whose jobs take nodes from those of the other."""

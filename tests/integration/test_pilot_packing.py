@@ -90,7 +90,7 @@ def test_what_is_usual_is_learned_from_the_pool(pool: Pool, tmp_path: Path) -> N
     push(pool, next={"input": "echo"})
     # Longer than a token took, but what is left once the pilot has begun is not.
     pilot = Pilot(pool, commands(pool, tmp_path), criteria=StopCriteria(ends_in=30))
-    pilot._started -= 29.7
+    pilot._offering._started -= 29.7
     assert pilot.run().counters.done == 0
 
 

@@ -5,20 +5,18 @@ import math
 import queue
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from picas import needs, views
 from picas.errors import InputError, PoolError
-from picas.needs import Offer
 from picas.packing import Divided
 from picas.pilot.document import Ask, PilotDocument, new_holder
 from picas.pilot.farewell import nothing_left
 from picas.pilot.health import Health
-from picas.pilot.history import History
 from picas.pilot.lease import LeaseTimes
 from picas.pilot.load import Load
+from picas.pilot.offering import Offering
 from picas.pilot.outage import Outage
 from picas.pilot.pace import AHEAD_SECONDS, Pace
 from picas.pilot.places import places
@@ -108,8 +106,9 @@ class Pilot:
         self._view = view
         self._criteria = criteria or StopCriteria()
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
-        self._offer = needs.here(self.holder.host)
-        divided = Divided(self._offer, slots)
+        offer = needs.here(self.holder.host)
+        self._offering = Offering(offer, self._criteria.ends_in)
+        divided = Divided(offer, slots)
         self._slots = Slots(
             slots,
             places(divided, bind=bind),
@@ -129,7 +128,6 @@ class Pilot:
             Spool(spool, pool.address) if spool is not None else None,
         )
         self._health = Health(self._criteria.drain_after)
-        self._history = History()
         self._pace = Pace(slots, claim_ahead)
         self._load = Load(divided, self._pace)  # what is in the slots, waiting or running
         self._watcher = WorkWatcher(pool, self.wake)
@@ -140,7 +138,7 @@ class Pilot:
         self._stopping: str | None = None
         self._told = self._said = self._hurry = False
         self._started = self._busy_until = time.monotonic()
-        facts = {"slots": slots, "view": view, **self._offered(), **(about or {})}
+        facts = {"slots": slots, "view": view, **self._offering.facts(pool.now()), **(about or {})}
         times = times or LeaseTimes.of(settings)
         self._document = PilotDocument(
             pool, self.holder, facts, times.heartbeat, self._live, self._reached, self._asked
@@ -206,8 +204,7 @@ class Pilot:
         """
         try:
             self._document.start()
-            if self._criteria.ends_in is not None:
-                self._history.read(self._pool, self._view)
+            self._offering.learn(self._pool, self._view)
             self._loop()
         except BaseException:
             self._abandon()
@@ -326,7 +323,7 @@ class Pilot:
         """
         room = self._load.room()
         wish = Wish(
-            self._view, want, self.holder, self._offer_now(), at_once=self._load.free, room=room
+            self._view, want, self.holder, self._offering.now(), at_once=self._load.free, room=room
         )
         with self._outage.asking():
             self._dry = self._woken = False
@@ -343,22 +340,6 @@ class Pilot:
             self._due = math.inf if due is None else due
         if self._dry:
             self._watcher.watch()
-
-    def _offer_now(self) -> Offer:
-        """What the pilot has: of time, what is left until its batch job ends."""
-        ends_in = self._criteria.ends_in
-        if ends_in is None:
-            return self._offer
-        left = max(0.0, self._started + ends_in - time.monotonic())
-        return replace(self._offer, time=left, usual=self._history.usual(ends_in))
-
-    def _offered(self) -> dict[str, Any]:
-        """What it has, as its document tells it."""
-        ends_in = self._criteria.ends_in
-        until = None if ends_in is None else round(self._pool.now() + ends_in, 3)
-        offer = self._offer
-        told = {"cores": offer.cores, "memory": offer.memory, "gpus": offer.gpus}
-        return told if until is None else {**told, "until": until}
 
     def _claimed(self, tokens: list[Document]) -> None:
         """Hand claimed tokens to the slots."""
@@ -400,7 +381,7 @@ class Pilot:
         elif not result.stopped:
             if result.outcome.exit_code == 0:  # nothing is claimed ahead where all fails
                 self._pace.saw(result.outcome.wall)
-                self._history.saw(result.outcome.wall)
+                self._offering.saw(result.outcome.wall)
             self._examine(ended)
 
     def _consult(self, ended: Ended) -> None:
