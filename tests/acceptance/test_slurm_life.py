@@ -1,6 +1,7 @@
 """What a cluster does to pilots: requeue, the death of a node; in a real Slurm and CouchDB."""
 
 import json
+import time
 import venv
 from collections import Counter
 from collections.abc import Iterator
@@ -39,7 +40,10 @@ def submit(picas: Picas, env: dict[str, str], *options: str) -> str:
 
 
 def start_now(slurm: Slurm, job: str) -> None:
-    """Let a requeued job start at once: Slurm has it wait for two minutes."""
+    """Let a requeued job start soon: Slurm has it wait for two minutes."""
+    slurm.until("job that waits again", lambda: slurm.job(job)[0]["JobState"] == "PENDING", 60)
+    # Its node counts in whole seconds: what was made in that of the end is not started any more.
+    time.sleep(2)
 
     def started() -> bool:
         (facts,) = slurm.job(job)

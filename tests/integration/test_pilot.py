@@ -327,11 +327,12 @@ def test_unstarted_tokens_are_given_back(
     monkeypatch.setattr("picas.pilot.loop.UNSTARTED_SECONDS", 0.1)
     monkeypatch.setattr("picas.pilot.loop.TICK_SECONDS", 0.1)
     push(pool, *["true"] * 10)
+    criteria = StopCriteria(endless=True)
+    pilot = Pilot(pool, commands(pool, tmp_path), slots=1, criteria=criteria)
+    thread, _ = in_background(pilot)
+    wait_until(lambda: pool.count("Monitor/done") == 10, 30)
     slow = [token.new({"input": "sleep 60"}, f"u{i}") for i in range(10)]
     assert len(list(pool.push(slow))) == 10
-    pilot = Pilot(pool, commands(pool, tmp_path), slots=1)
-    thread, _ = in_background(pilot)
-    wait_until(lambda: pool.count("Monitor/done") == 10)
     wait_until(lambda: pool.count("Monitor/locked") == 1)
     assert pool.count("Monitor/todo") == 9
     pilot.stop("test")

@@ -47,9 +47,11 @@ def test_files_come_back(source: Path, target: Path) -> None:
     (source / ".hidden").write_text("h")
     (source / "latest").symlink_to("sub/ünï two")
     Path(os.fsdecode(os.fsencode(source) + b"/\xff")).write_text("no text")
-    assert carry(source, target) == []
-    assert names(target) == names(source)
-    assert (target / "latest").read_bytes() == b"\0\xff"
+    left_out = [] if hasattr(tarfile, "data_filter") else ["latest"]
+    assert carry(source, target) == left_out
+    assert names(target) == [name for name in names(source) if name not in left_out]
+    assert (target / "sub" / "ünï two").read_bytes() == b"\0\xff"
+    assert left_out or (target / "latest").read_bytes() == b"\0\xff"
 
 
 def test_what_cannot_be_unpacked_is_left_out(source: Path, target: Path) -> None:
@@ -94,7 +96,7 @@ def test_damaged(target: Path, data: bytes) -> None:
 
 def test_without_the_filter(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python before 3.11.4 carries files and folders, and no links."""
-    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
     (source / "sub").mkdir()
     (source / "sub" / "file").write_text("f")
     (source / "link").symlink_to("sub")
