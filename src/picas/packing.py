@@ -125,13 +125,16 @@ class Room:
         return self._divided.share(doc).slots
 
     def fill(self, docs: Iterable[Document]) -> list[Document]:
-        """Those of some tokens that fit in together, and take the room."""
-        chosen = []
+        """Those of some tokens that fit in together; each has room by itself.
+
+        The room stays as it is: a claim that others were faster with is made again.
+        """
+        left, chosen = Stock(self._left.slots, self._left.memory, self._left.gpus), []
         # Large ones first: it is they who seldom have room.
         shares = sorted(((self._divided.share(doc), doc) for doc in docs), key=_by_slots)
         for share, doc in shares:
-            if share.fits(self._left):
-                self._left.take(share)
+            if share.fits(left):
+                left.take(share)
                 chosen.append(doc)
         return chosen
 

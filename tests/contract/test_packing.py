@@ -1,9 +1,14 @@
 """Claims that fill a pilot's room: several tokens side by side, by what they need."""
 
+from collections.abc import Sequence
+
+import pytest
+
 from picas.needs import Offer
 from picas.packing import Divided, Room, Share, Stock
-from picas.pool import Pool, Wish
-from tests.contract.support import ANNA, TODO, fill, names
+from picas.pool import Pool, Wish, Written
+from picas.token import Document
+from tests.contract.support import ANNA, BERT, TODO, fill, names, numbered
 
 OFFER = Offer(ANNA.host, cores=8, memory=16 << 30, gpus=0)
 DIVIDED = Divided(OFFER, 8)
@@ -23,6 +28,26 @@ def test_what_is_claimed_fits_together(pool: Pool) -> None:
     assert (len(first), len(second)) == (2, 1)
     assert room.cramped == []
     assert {*first, *second} == {"a", "b", "c"}
+
+
+def test_a_lost_race_takes_no_room(pool: Pool) -> None:
+    """A claim that others were faster with is made again, for as much room as before."""
+    fill(pool, *numbered(20), cores=8)
+    write = pool.store.write
+    races: list[int] = []
+
+    def lose(docs: Sequence[Document]) -> list[Written]:
+        if not races and all(doc.get("pilot") == ANNA.pilot for doc in docs):
+            races.append(len(docs))
+            others = [{**doc, "pilot": BERT.pilot, "lease": "another"} for doc in docs]
+            assert all(written.error is None for written in write(others))
+        return write(docs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool.store, "write", lose)
+        claimed, room = claim(pool)
+    assert races == [1]
+    assert (len(claimed), room.cramped) == (1, [])
 
 
 def test_small_ones_pass_a_large_one(pool: Pool) -> None:

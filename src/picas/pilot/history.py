@@ -12,10 +12,13 @@ from picas.pool import Pool
 from picas.token import Document
 
 REMEMBERED = 500
-"""Tokens that the estimate rests on at most: the latest."""
+"""Tokens that the estimate rests on at most: first some that the pool has, then the latest."""
 
 ENOUGH = 5
 """Without so many there is no estimate."""
+
+USEFUL = 0.9
+"""An estimate of use is below this part of a pilot's whole time."""
 
 PERCENTILE = 95
 """Nearly all tokens take less."""
@@ -46,8 +49,9 @@ class History:
         """
         if len(self._walls) < ENOUGH:
             return 0.0
+        # A pilot has a little less than all of its time once it has begun.
         usual = statistics.quantiles(self._walls, n=100, method="inclusive")[PERCENTILE - 1]
-        return usual if usual < most else 0.0
+        return usual if usual < USEFUL * most else 0.0
 
 
 def _walls(docs: Iterable[Document]) -> Iterable[float]:

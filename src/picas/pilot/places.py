@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from picas import jobid
-from picas.needs import GPU_VARIABLES, gpu_devices
+from picas.needs import GPU_VARIABLES, gpu_devices, needs
 from picas.packing import ONE_SLOT, Divided, Share, Stock
 from picas.token import Document
 
@@ -68,7 +68,7 @@ class Places:
         cores, gpus = self._divided.cores(share), int(share.gpus)
         cpus = frozenset(self._cpus[:cores]) if self._binds else frozenset()
         del self._cpus[: len(cpus)]
-        own = tuple(self._gpus[:gpus]) if gpus or "gpus" in doc else None
+        own = tuple(self._gpus[:gpus]) if "gpus" in needs(doc) else None
         del self._gpus[:gpus]
         return Place(share, cores, cpus, own)
 
