@@ -27,7 +27,8 @@ def test_cron_and_scrontab(picas: Picas, tmp_path: Path) -> None:
     *_, line = picas("autopilot", "schedule", "--every", "15m").stdout.splitlines()
     path = str(picas.folder / "pilots.toml").replace("%", r"\%")
     assert line.startswith("*/15 * * * * /")
-    assert line.endswith(f"picas autopilot --config '{path}' --once")
+    assert f"picas autopilot --config '{path}' --pool 'sqlite:////" in line
+    assert line.endswith("picas.db' --once")
     assert (
         picas("autopilot", "schedule", "--every", "2h").stdout.splitlines()[-1][:11]
         == "0 */2 * * *"
@@ -45,8 +46,19 @@ def test_systemd(picas: Picas) -> None:
     """A unit whose end does not end the pilots of this machine."""
     said = picas("autopilot", "schedule", "--systemd", "--every", "1m").stdout
     (line,) = [line for line in said.splitlines() if line.startswith("ExecStart=")]
-    assert line.endswith("/50%% work/pilots.toml' --every 60s")
+    assert "/50%% work/pilots.toml' --pool 'sqlite:////" in line
+    assert line.endswith(" --every 60s")
     assert "KillMode=process" in said
+
+
+@pytest.mark.parametrize("how", ["--pool", "PICAS_POOL"])
+def test_the_pool_is_named_without_its_login(picas: Picas, how: str) -> None:
+    """The line is for another environment: it names the pool of this one, and tells no password."""
+    url = "http://anna:geheim@127.0.0.1:9/db"
+    given = ("--pool", url) if how == "--pool" else ()
+    said = picas("autopilot", "schedule", *given, env={"PICAS_POOL": url} if not given else {})
+    assert "--pool http://127.0.0.1:9/db --once" in said.stdout
+    assert "geheim" not in said.stdout + said.stderr
 
 
 @pytest.mark.couchdb

@@ -251,10 +251,10 @@ def test_shared_folder(pool: Pool) -> None:
     """A checkpoint in a folder of the user's stays there until its token is done."""
     shared = Path("shared")
     push(pool, save("echo half"))
-    stopped_at(1, pool, Shared(shared))
-    assert (shared / "checkpoint_t0" / "saved").read_text() == "half\n"
+    stopped_at(1, pool, Shared(shared, "a"))
+    assert [f.read_text() for f in shared.glob("checkpoint_*_t0/saved")] == ["half\n"]
     assert not pool.get("t0").get("_attachments")
-    pilot(pool, Shared(shared)).run()
+    pilot(pool, Shared(shared, "a")).run()
     assert Path("found.2").read_text() == "half\n"
     assert list(shared.iterdir()) == []
 
@@ -262,16 +262,16 @@ def test_shared_folder(pool: Pool) -> None:
 def test_shared_folder_after_a_reset(pool: Pool) -> None:
     """What is reset begins with an empty folder."""
     push(pool, "exit 1 >$PICAS_CHECKPOINT_DIR/saved")
-    pilot(pool, Shared(Path("shared"))).run()
+    pilot(pool, Shared(Path("shared"), "a")).run()
     pool.reset(["t0"])
     (doc,) = pool.find("Monitor/todo")
-    assert os.listdir(Shared(Path("shared")).of(doc).path) == []  # noqa: PTH208
+    assert os.listdir(Shared(Path("shared"), "a").of(doc).path) == []  # noqa: PTH208
 
 
 @pytest.mark.parametrize("token_id", ["..", ".", "a/../../b", "x" * 300])
 def test_shared_folder_of_an_odd_id(token_id: str) -> None:
     """No id leads out of the folder."""
-    path = Path(Shared(Path("shared")).of({"_id": token_id}).path)
+    path = Path(Shared(Path("shared"), "a").of({"_id": token_id}).path)
     assert path.parent == Path("shared").absolute()
     assert path.is_dir()
 

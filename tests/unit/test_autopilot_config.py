@@ -111,3 +111,17 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """It is named."""
     with pytest.raises(ConfigError, match=r"cannot read .*none.toml: No such file"):
         read(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("run", "seconds"),
+    [
+        ([], 60),
+        (["--margin", "5m"], 300),
+        (["--margin=30s", "--slots", "2"], 30),
+        (["--", "tool", "--margin", "5m"], 60),
+    ],
+)
+def test_the_margin_of_the_pilots(run: list[str], seconds: float) -> None:
+    """What tokens may take is reckoned with the margin that the pilots will keep."""
+    assert Kind("a", "Monitor/todo", "here", run=run).margin == seconds

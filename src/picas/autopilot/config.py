@@ -8,13 +8,17 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from picas import units, views
 from picas.errors import ConfigError, InputError
-from picas.schedulers import Shape
+from picas.schedulers import MARGIN_SECONDS, Shape
+
+_MARGIN = re.compile(r"--margin(?:=(.*))?")
 
 T = TypeVar("T")
 
@@ -72,6 +76,17 @@ class Kind:
     max_per_hour: int = 60
     idle: float = 300.0
     work_per_pilot: float = 600.0
+
+    @property
+    def margin(self) -> float:
+        """Seconds before the end of their job at which its pilots end, by their options."""
+        for option, following in pairwise([*self.run, ""]):
+            if option == "--":
+                break
+            if match := _MARGIN.fullmatch(option):
+                with suppress(InputError):
+                    return units.seconds(following if match[1] is None else match[1])
+        return MARGIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

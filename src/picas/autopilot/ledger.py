@@ -227,10 +227,11 @@ class Ledger:
         for submission in self.submissions:
             if submission.closed:
                 continue
+            before = submission.came
             submission.saw(jobs, heard.get(submission.name, {}), now)
-            if submission.came:
+            if submission.came > before:
                 self._doc["failed"] = {}
-            elif submission.closed and not submission.cancelled:
+            elif submission.closed and not (submission.came or submission.cancelled):
                 job = next(iter(submission.jobs), "")
                 self._doc["failed"] = {"count": self.failed + 1, "at": now, "job": job}
 

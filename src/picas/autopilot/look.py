@@ -13,10 +13,14 @@ from picas.jobid import recorded_job
 from picas.needs import Offer
 from picas.pool import Pool
 from picas.pool.reap import PILOT_PREFIX
+from picas.schedulers import usable
 from picas.token import Document
 
 _SAMPLE = 50
 """Tokens by which all that wait are judged, and those that are done."""
+
+_BEGUN = 0.95
+"""What of its time a pilot has left once it has begun, to be on the safe side."""
 
 _PAST = ("ended", "lost")
 
@@ -86,7 +90,8 @@ class Work:
         if total == 0:
             return Work(0)
         shape = kind.shape
-        offer = Offer("", shape.cores, shape.memory, shape.gpus, shape.time)
+        time = None if shape.time is None else _BEGUN * usable(shape.time, kind.margin)
+        offer = Offer("", shape.cores, shape.memory, shape.gpus, time)
         design, name = views.split(kind.view)
         if name == views.TODO and not pool.store.candidates(kind.view, 1, offer.ready_at).docs:
             return Work(0, total)

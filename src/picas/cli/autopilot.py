@@ -109,13 +109,21 @@ def _wanted(file: Path | None, given: Mapping[str, Any]) -> Config:
 
 def _of_options(given: dict[str, Any]) -> Config:
     view, name, most = given.pop("view"), given.pop("scheduler"), given.pop("most")
-    run = shlex.split(given.pop("run") or "")
+    try:
+        run = shlex.split(given.pop("run") or "")
+    except ValueError as error:
+        raise click.UsageError(f"--run: {error}: close the quotes, or escape them") from error
     check_run_options(run)
     name = name or ("slurm" if shutil.which("sbatch") else "local")
     view = "/".join(views.split(view if "/" in view else f"{view}/{views.TODO}"))
     asked = shape(given)
     # Named by what it is, so that the next call finds what this one submitted.
-    kind = Kind(f"{views.split(view)[0]}-{asked.cores}", view, name, asked, run)
+    parts = [views.split(view)[0], str(asked.cores)]
+    parts += [f"{asked.gpus}gpu"] if asked.gpus else []
+    parts += [f"{asked.memory >> 20}M"] if asked.memory else []
+    parts += [asked.partition] if asked.partition else []
+    parts += [] if name in ("slurm", "local") else [name]
+    kind = Kind("-".join(parts), view, name, asked, run)
     kind = kind if most is None else replace(kind, max=most)
     return Config({name: Cluster(name, name)}, [kind])
 
@@ -135,13 +143,13 @@ def _sites(wanted: Config, settings: config.Settings) -> dict[str, Site]:
 
 
 def _once(pilot: Autopilot, opened: Pool, *, reap: bool) -> None:
-    """One round; and before, the usual search for pilots that are gone."""
+    """One round; and then, as it may take long, the usual search for pilots that are gone."""
     try:
-        if reap:
-            _search(opened)
         pilot.round()
     finally:
         pilot.leave()
+    if reap:
+        _search(opened)
 
 
 def _search(opened: Pool) -> None:

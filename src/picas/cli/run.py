@@ -130,7 +130,7 @@ log = logging.getLogger(SAYING)
 @click.option(
     "--margin",
     type=Duration(),
-    default=60.0,
+    default=schedulers.MARGIN_SECONDS,
     show_default="60s",
     help="In a Slurm job: end so long before it does, and give back what runs; 0: do not look.",
 )
@@ -189,7 +189,9 @@ def run_command(
             grace=grace,
             stop_signal=signal.Signals[f"SIG{stop_signal}"],
             checkpoints=(
-                Shared(checkpoint_dir) if checkpoint_dir else Attached(opened, checkpoint_limit)
+                Shared(checkpoint_dir, opened.address)
+                if checkpoint_dir
+                else Attached(opened, checkpoint_limit)
             ),
             in_job=bool(holder.job),
         )
@@ -225,8 +227,8 @@ def _ends_in(margin: float, grace: float) -> float | None:
     left = schedulers.time_left() if margin else None
     if left is None:
         return None
-    # A short job is not to be spent on waiting for its end.
-    margin = min(margin, left / 4)
+    usable = schedulers.usable(left, margin)
+    margin = left - usable
     if grace >= margin:
         log.warning(
             "--grace %gs is too long: this pilot ends %.0f s before its job does (--margin), so "
@@ -234,7 +236,7 @@ def _ends_in(margin: float, grace: float) -> float | None:
             grace,
             margin,
         )
-    return left - margin
+    return usable
 
 
 def _say_start(pilot: Pilot, opened: Pool, view: str, slots: int) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from picas import config, schedulers
+from picas import autopilot, config, schedulers
 from picas.autopilot.ledger import mark
 from picas.cli.common import pool_option
 from picas.cli.params import Duration
 from picas.cli.submit import own_command
+from picas.config import SqliteLocation
 from picas.errors import ConfigError
 from picas.schedulers import Batch, JobState, Shape
 
@@ -33,6 +34,15 @@ KillMode=process
 [Install]
 WantedBy=default.target
 """
+
+_AGAIN = """\
+for try in 1 2 3 4 5; do
+  squeue --noheader --me --states=PENDING --name={name} | grep -q . && break
+  sbatch --quiet {begin} --dependency=singleton "$0" && break
+  sleep 20
+done
+"""
+"""How a job submits the next one: Slurm may be busy, and may have done what it did not confirm."""
 
 
 @click.command("schedule")
@@ -57,16 +67,24 @@ def schedule_command(
 
     Prints the lines for scrontab where Slurm has it, else those for cron.
     """
-    command = [own_command(), "autopilot", "--config", str(file.absolute())]
-    if pool_url:
-        command += ["--pool", pool_url]
+    address = _address(file, pool_url)
+    command = [own_command(), "autopilot", "--config", str(file.absolute()), "--pool", address]
     if systemd:
         line = shlex.join([*command, "--every", f"{every:g}s"])
         click.echo(_UNIT.format(command=line.replace("%", "%%")), nl=False)
     elif submit:
-        _submit([*command, "--once"], every, pool_url)
+        _submit([*command, "--once"], every, address)
     else:
         _print_table([*command, "--once"], every)
+
+
+def _address(file: Path, pool_url: str | None) -> str:
+    """The pool that the autopilot would use from here, for any folder; without a login in it."""
+    wanted = pool_url or autopilot.read(file).pool
+    location = config.load(wanted or click.get_current_context().find_object(str)).pool
+    if isinstance(location, SqliteLocation):
+        return SqliteLocation(location.path.absolute()).url
+    return location.url
 
 
 def _print_table(command: list[str], every: float) -> None:
@@ -97,18 +115,18 @@ def _times(every: float) -> str:
     )
 
 
-def _submit(command: list[str], every: float, pool_url: str | None) -> None:
+def _submit(command: list[str], every: float, address: str) -> None:
     """A job that submits itself again, and then runs the command."""
     slurm = schedulers.named("slurm")
-    settings = config.load(pool_url or click.get_current_context().find_object(str))
-    name = f"{_NAME}-{mark(settings.pool.url)}"
+    name = f"{_NAME}-{mark(address)}"
     there = [job.id for job in slurm.jobs(name) if job.state is not JobState.ENDED]
     if there:
         raise ConfigError(f"it is there, as the job {there[0]}; 'scancel --name={name}' ends it")
     begin = f"--begin=now+{max(1, round(every))}"
     # One at a time: a job waits until the one of its name that submitted it has ended.
-    again = f'sbatch --quiet {begin} --dependency=singleton "$0"'
-    shape = Shape(time=600.0, setup=again)
-    batch = Batch(command, {"PICAS_POOL": settings.pool.url}, 1, shape, name)
+    again = _AGAIN.format(name=name, begin=begin)
+    # One that is requeued would submit the next one twice.
+    shape = Shape(time=600.0, options=("--no-requeue",), setup=again)
+    batch = Batch(command, {"PICAS_POOL": address}, 1, shape, name)
     for job, _ in slurm.submit(batch):
         click.echo(f"submitted as the job {job}; 'scancel --name={name}' ends it")

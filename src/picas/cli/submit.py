@@ -124,7 +124,11 @@ def _wish(given: dict[str, Any]) -> _Wish:
 def shape(given: dict[str, Any]) -> Shape:
     """What the options ask of each job."""
     script = given.pop("script")
-    return Shape(**given, setup=script.read_text() if script else "")
+    try:
+        setup = script.read_text(encoding="utf-8") if script else ""
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--script {script} cannot be read: {error}") from error
+    return Shape(**given, setup=setup)
 
 
 def check_run_options(options: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ token, so that it is there on any host; or it stays in a folder that all hosts s
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -250,17 +251,19 @@ class Shared(Checkpoints):
 
     Args:
         folder: The folder; made if it is missing.
+        address: Of the pool: others, with the same ids, may use the folder, too.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         self.folder = folder.absolute()
+        self._pool = hashlib.sha256(address.encode()).hexdigest()[:8]
 
     def of(self, doc: Document) -> Checkpoint:
         """The checkpoint of a claimed token, as the attempt before has left it."""
         # What was reset starts afresh, and the folder may be out of reach of who resets.
         first = doc.get("lost_from")
         number = first if isinstance(first, int) else ""
-        path = self.folder / f"checkpoint{number}_{file_name(doc['_id'])}"
+        path = self.folder / f"checkpoint{number}_{self._pool}_{file_name(doc['_id'])}"
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

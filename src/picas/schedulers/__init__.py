@@ -2,6 +2,17 @@
 
 from picas.schedulers.base import Batch, Job, JobState, Limits, Scheduler, Shape
 from picas.schedulers.lookup import named
-from picas.schedulers.own import time_left
+from picas.schedulers.own import MARGIN_SECONDS, time_left, usable
 
-__all__ = ["Batch", "Job", "JobState", "Limits", "Scheduler", "Shape", "named", "time_left"]
+__all__ = [
+    "MARGIN_SECONDS",
+    "Batch",
+    "Job",
+    "JobState",
+    "Limits",
+    "Scheduler",
+    "Shape",
+    "named",
+    "time_left",
+    "usable",
+]

@@ -116,7 +116,10 @@ class Slurm(Scheduler):
         found: dict[str, Partition] = {}
         said = self._ask(["sinfo", "--noheader", "--format=%P|%a|%T|%D"], ANSWER_SECONDS)
         for line in said.splitlines():
-            name, up, state, number = line.strip().split("|")
+            fields = line.strip().split("|")
+            if len(fields) != 4 or not fields[3].isdigit():
+                continue  # what a wrapper, or the shell at the other end of ssh, has to say
+            name, up, state, number = fields
             first = Partition(name.rstrip("*"), name.endswith("*"), up == "up")
             so_far, nodes = found.get(name, first), int(number)
             lost = state.startswith(_NO_JOBS) or state.endswith("*")
@@ -126,7 +129,7 @@ class Slurm(Scheduler):
 
     def output(self, job: str) -> str:
         """By default the folder in which ``sbatch`` was called has it."""
-        return f"slurm-{job}.out in the folder that it was submitted from"
+        return f"slurm-{job}_*.out in the folder that it was submitted from"
 
     def _array_size(self, pilots: int) -> int:
         return self.limits().pilots if pilots > 1 else 1
