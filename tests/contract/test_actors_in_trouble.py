@@ -244,7 +244,7 @@ def test_an_interrupt_is_no_failure(db: CouchDB) -> None:
 
 def test_a_time_limit_that_the_code_swallows(db: CouchDB, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes again, and the token is no success: exit code 124."""
-    monkeypatch.setattr(actors, "STOP_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(actors, "STOP_GRACE_SECONDS", 1.5)
     times = []
 
     def work(task: Any) -> None:

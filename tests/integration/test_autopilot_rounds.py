@@ -395,6 +395,35 @@ def test_tokens_that_no_such_pilot_can_run(world: World, caplog: pytest.LogCaptu
     assert [batch.pilots for batch in world.scheduler.batches] == [2]
 
 
+def test_a_token_as_long_as_the_job(world: World) -> None:
+    """None is submitted for it: a pilot has less than its job, and would leave it to others."""
+    kind = replace(KIND, shape=replace(KIND.shape, time=3600.0))
+    world = World(world.pool, (kind,))
+    world.push(3, time="1h")
+    world.round()
+    assert world.scheduler.batches == []
+    world.push(1, time="50m")
+    world.round()
+    assert [batch.pilots for batch in world.scheduler.batches] == [1]
+
+
+def test_failures_count_beside_pilots_that_run(world: World) -> None:
+    """That an earlier submission went well is no reason to go on with ones that fail."""
+    world.push(50)
+    world.round()
+    world.start(world.scheduler.pending[0])
+    before = set(world.scheduler.all)
+    world.round()
+    assert len(world.scheduler.batches) == 2
+    assert world.ledger().failed == 0
+    for job in [job for job in world.scheduler.pending if job not in before]:
+        world.scheduler.now(job, JobState.ENDED, "FAILED")
+    world.round()
+    assert world.ledger().failed == 1
+    world.round()
+    assert world.ledger().failed == 1
+
+
 def test_a_submission_is_one_request(world: World) -> None:
     """More than the scheduler takes at once is not asked for: one answer tells of all."""
     world.scheduler.most = 3
