@@ -64,7 +64,8 @@ def cancel_command(
     hears = f"; they hear of it within {figures.duration(beat)}" if asked else ""
     report.say(f"asked {counted(len(asked), 'pilot')} to {end}{hears}", asked=asked)
     if waiting:
-        schedulers.named("slurm").cancel([job.id for job in waiting], pending_only=True)
+        # One that has started meanwhile is ended, too: it could not be asked by way of the pool.
+        schedulers.named("slurm").cancel([job.id for job in waiting], pending_only=drain)
         jobs = counted(len(waiting), "job")
         report.say(f"took {jobs} out of the queue", jobs=[job.id for job in waiting])
     report.end()
