@@ -13,8 +13,8 @@ Sources: the manuals of gfal2-util, XRootD and rclone.
 
 import os
 import re
+import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -135,8 +135,8 @@ def download(url: str, file: Path) -> None:
     Raises:
         TransferError: No try worked.
     """
-    # Each thread of each process has its own: another's half file must not become the file.
-    part = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
+    # Each call has its own: another's half file must not become the file.
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.randbits(32)}.part")
     try:
         _repeatedly(tool_for(url).copy(url, f"file://{part.absolute()}"))
         part.replace(file)

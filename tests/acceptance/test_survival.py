@@ -117,8 +117,9 @@ def test_full_disk_does_not_eat_the_pool(tmp_path: Path, small_disk: Path) -> No
 
 def test_disk_that_fills_up_meanwhile(tmp_path: Path, small_disk: Path) -> None:
     """Tokens that fail for lack of room that others took are given back, and the pilot ends."""
-    grab = f"head -c 2M /dev/zero >{small_disk}/filler"
-    push(tmp_path, f"{grab}; exit 0", *(f"echo {number}" for number in range(50)))
+    # Several: one alone may be the last, whose ids are by chance behind all others.
+    grabs = [f"head -c 2M /dev/zero >{small_disk}/filler{i}; exit 0" for i in range(5)]
+    push(tmp_path, *grabs, *(f"echo {number}" for number in range(50)))
     logs = small_disk / "logs"
     done = run_picas("run", "--slots", "1", "--logs", str(logs), cwd=tmp_path)
     assert done.returncode == 7, done.stderr
