@@ -66,6 +66,11 @@ class SqliteLocation:
         """The pool as a person would write it."""
         return f"sqlite:///{self.path}"
 
+    @property
+    def address(self) -> str:
+        """The same for a process in any folder."""
+        return f"sqlite:///{self.path.absolute()}"
+
 
 @dataclass(frozen=True, slots=True)
 class CouchLocation:
@@ -95,6 +100,11 @@ class CouchLocation:
     def url(self) -> str:
         """The pool as a person would write it, without user and password."""
         return f"{self.base_url}/{quote(self.database, safe='$()+')}"
+
+    @property
+    def address(self) -> str:
+        """The same for a process in any folder: the URL."""
+        return self.url
 
 
 PoolLocation = SqliteLocation | CouchLocation

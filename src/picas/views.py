@@ -127,6 +127,15 @@ MONITOR = Design(DEFAULT_DESIGN)
 """The standard views of all tokens, the same that classic clients use."""
 
 
+def work_of(name: str) -> str:
+    """The view that pilots are to look at; a design's name alone means what is free in it.
+
+    Raises:
+        InputError: It cannot be the name of a view.
+    """
+    return "/".join(split(name if "/" in name else f"{name}/{TODO}"))
+
+
 def split(view: str) -> tuple[str, str]:
     """Take a view's name apart: ``Monitor/todo``, or ``todo`` for the same.
 

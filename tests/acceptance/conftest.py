@@ -1,10 +1,9 @@
 """Fixtures of the acceptance tests."""
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
-from tests.acceptance.accounts import Picas
+from tests.acceptance.accounts import Picas, bare, login
 from tests.acceptance.work import Work
 from tests.slurm.cluster import Slurm
 
@@ -43,9 +42,6 @@ def picas(tmp_path: Path) -> Picas:
 @pytest.fixture
 def site(slurm: Slurm, database: str) -> dict[str, str]:
     """The environment of a user of the cluster, whose pool is a fresh database."""
-    parts = urlsplit(database)
-    address = f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
-    who = {"PICAS_USERNAME": parts.username or "", "PICAS_PASSWORD": unquote(parts.password or "")}
     with connect(database, create=True):
         pass
-    return {**slurm.environment, "PICAS_POOL": address, **who}
+    return {**slurm.environment, **login(database), "PICAS_POOL": bare(database)}

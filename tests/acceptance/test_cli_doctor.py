@@ -19,14 +19,6 @@ from tests.couchdb.server import CouchServer
 from picas.cli.checks import Subject, logs
 
 
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
-
-
 def report(
     picas: Picas, env: dict[str, str] | None = None, *, status: int = 0
 ) -> dict[str, tuple[str, str]]:

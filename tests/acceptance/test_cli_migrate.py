@@ -4,18 +4,9 @@ import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
 import yaml
 from cryptography.fernet import Fernet
 from tests.acceptance.accounts import Picas
-
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
 
 
 def classic_files(picas: Picas, url: str) -> tuple[Path, str]:

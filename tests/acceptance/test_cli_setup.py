@@ -11,7 +11,6 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,14 +28,6 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-
-
-@pytest.fixture
-def picas(tmp_path: Path) -> Picas:
-    """The command, in an empty folder with an empty HOME."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Picas(folder)
 
 
 @pytest.fixture

@@ -295,6 +295,4 @@ def _size(value: Any) -> int:
 
 
 def _view(value: Any) -> str:
-    """A view; a design's name alone means what is free in it."""
-    text = _text(value)
-    return "/".join(views.split(text if "/" in text else f"{text}/{views.TODO}"))
+    return views.work_of(_text(value))

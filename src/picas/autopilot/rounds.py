@@ -10,7 +10,7 @@ from typing import Any
 from picas import figures
 from picas.autopilot import look, plan
 from picas.autopilot.config import Config, Kind
-from picas.autopilot.ledger import LEASE_SECONDS, Busy, Heard, Ledger, kind_of
+from picas.autopilot.ledger import HOUR, LEASE_SECONDS, Busy, Heard, Ledger, kind_of
 from picas.autopilot.look import Crew, Work
 from picas.errors import ConfigError, TaskError
 from picas.jobid import recorded_job
@@ -21,8 +21,6 @@ from picas.schedulers.base import NAME
 from picas.token import Document
 
 log = logging.getLogger("picas.run.autopilot")
-
-_HOUR = 3600.0
 
 
 @dataclass(slots=True)
@@ -237,7 +235,7 @@ class Autopilot:
             running=len(post.crew),
             pending=ledger.pending(heard),
             in_vain=sum(s.pending(heard.get(s.name, {})) for s in ledger.in_vain()),
-            hour=ledger.submitted_since(moment - _HOUR),
+            hour=ledger.submitted_since(moment - HOUR),
             token_seconds=work.token_seconds,
             at_once=look.at_once(kind, post.crew, work),
             failed=ledger.failed,
@@ -267,7 +265,7 @@ class Autopilot:
             number = min(number, site.scheduler.limits().pilots)
         submission = ledger.intend(number, endless=decision.endless)
         ledger.renew(self._lease)
-        stay = ["--endless"] if decision.endless else idle_options(kind)
+        stay = ["--endless"] if decision.endless else ["--idle", f"{kind.idle:g}s"]
         batch = Batch(
             [site.picas, "run", "--view", kind.view, *stay, *kind.run],
             {"PICAS_POOL": site.pool, "PICAS_SUBMISSION": submission.name},
@@ -303,8 +301,3 @@ class Autopilot:
 
     def _say_busy(self, kind: Kind, who: Busy) -> None:
         self._say(kind, f"{who} looks after these pilots; nothing is done here")
-
-
-def idle_options(kind: Kind) -> list[str]:
-    """Options of ``picas run`` for a pilot that stays for a while without work."""
-    return ["--idle", f"{kind.idle:g}s"]

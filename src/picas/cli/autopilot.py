@@ -26,18 +26,16 @@ from picas.pilot.lease import LeaseTimes
 from picas.pilot.reaper import Reaper
 from picas.pool import Pool
 
-config_option = click.option(
+log = logging.getLogger("picas.run.autopilot")
+
+
+@click.group("autopilot", invoke_without_command=True)
+@click.option(
     "--config",
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="What to look after: clusters, and kinds of pilots with their limits.",
 )
-
-log = logging.getLogger("picas.run.autopilot")
-
-
-@click.group("autopilot", invoke_without_command=True)
-@config_option
 @click.option("--once", is_flag=True, help="One round, then end: for scrontab or cron.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
 @click.option(
@@ -115,7 +113,7 @@ def _of_options(given: dict[str, Any]) -> Config:
         raise click.UsageError(f"--run: {error}: close the quotes, or escape them") from error
     check_run_options(run)
     name = name or ("slurm" if shutil.which("sbatch") else "local")
-    view = "/".join(views.split(view if "/" in view else f"{view}/{views.TODO}"))
+    view = views.work_of(view)
     asked = shape(given)
     # Named by what it is, so that the next call finds what this one submitted.
     parts = [views.split(view)[0], str(asked.cores)]

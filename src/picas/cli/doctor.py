@@ -13,7 +13,7 @@ from picas.cli.common import json_option, pool_option
 from picas.cli.exits import FAILED, OK
 from picas.cli.params import Duration
 from picas.cli.slurm_checks import QUEUE_SECONDS, SlurmChecks
-from picas.cli.submit import sbatch_option, script_option
+from picas.cli.submit import sbatch_option, script_option, setup_of
 from picas.credentials import redact
 from picas.errors import ConfigError, PicasError
 
@@ -66,8 +66,7 @@ def doctor_command(
     """
     checks: tuple[Check, ...] = CHECKS
     if slurm or partition or job or options or script:
-        setup = script.read_text() if script else ""
-        checks += SlurmChecks(partition, job, wait, options, setup).checks()
+        checks += SlurmChecks(partition, job, wait, options, setup_of(script)).checks()
     subject = Subject(pool_url or click.get_current_context().find_object(str))
     results: list[Result] = []
     try:

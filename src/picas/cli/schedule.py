@@ -11,7 +11,6 @@ from picas.autopilot.ledger import mark
 from picas.cli.common import pool_option
 from picas.cli.params import Duration
 from picas.cli.submit import own_command
-from picas.config import SqliteLocation
 from picas.errors import ConfigError
 from picas.schedulers import Batch, JobState, Shape
 
@@ -81,10 +80,7 @@ def schedule_command(
 def _address(file: Path, pool_url: str | None) -> str:
     """The pool that the autopilot would use from here, for any folder; without a login in it."""
     wanted = pool_url or autopilot.read(file).pool
-    location = config.load(wanted or click.get_current_context().find_object(str)).pool
-    if isinstance(location, SqliteLocation):
-        return SqliteLocation(location.path.absolute()).url
-    return location.url
+    return config.load(wanted or click.get_current_context().find_object(str)).pool.address
 
 
 def _print_table(command: list[str], every: float) -> None:

@@ -123,12 +123,15 @@ def _wish(given: dict[str, Any]) -> _Wish:
 
 def shape(given: dict[str, Any]) -> Shape:
     """What the options ask of each job."""
-    script = given.pop("script")
+    return Shape(setup=setup_of(given.pop("script")), **given)
+
+
+def setup_of(script: Path | None) -> str:
+    """The lines of ``--script``; none without it."""
     try:
-        setup = script.read_text(encoding="utf-8") if script else ""
+        return script.read_text(encoding="utf-8") if script else ""
     except (OSError, ValueError) as error:
         raise ConfigError(f"--script {script} cannot be read: {error}") from error
-    return Shape(**given, setup=setup)
 
 
 def check_run_options(options: Sequence[str]) -> None:
@@ -143,14 +146,12 @@ def address_for(scheduler: Scheduler, location: PoolLocation) -> str:
     Raises:
         ConfigError: They cannot.
     """
-    if not isinstance(location, SqliteLocation):
-        return location.url
-    if scheduler.elsewhere:
+    if scheduler.elsewhere and isinstance(location, SqliteLocation):
         raise ConfigError(
             f"the pool {location.url} is a file on this machine, which jobs on other nodes "
             "cannot use; 'picas init https://HOST/DATABASE' makes one for all"
         )
-    return SqliteLocation(location.path.absolute()).url
+    return location.address
 
 
 def own_command() -> str:
