@@ -7,12 +7,15 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from tests.classic import PACKAGES, classic_python
+from tests.couchdb.raw import Raw
 
 from benchmarks import fleet
 from benchmarks.bench import ROOT, Bench, Side
 from benchmarks.fleet import Run
 from benchmarks.pools import check_done, fill, only_classic_views, opened, push
 from benchmarks.report import Missing, Result, Skipped, WrongCount, at_least
+from picas import token
+from picas.token import Document, Holder, Outcome
 
 CLASSIC = f"classic {PACKAGES[0].replace('==', ' ')}"
 CLASSIC_SCRIPT = ROOT / "benchmarks" / "scripts" / "classic.py"
@@ -41,18 +44,39 @@ class Team:
         return pilots + (", one token at a time" if self.options else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What the server can do at most.
+
+    Attributes:
+        name: What does it.
+        side: Does it once.
+        target: Which share of it is to be reached.
+    """
+
+    name: str
+    side: Side
+    target: float
+
+
 EIGHT = Team(8)
 ONE = Team(1, ("--one-at-a-time",))
 
 
 def whole_fleet(bench: Bench) -> Iterator[Result | Missing]:
     """Eight pilot processes and no-op tokens, against eight of the classic client."""
-    yield _against_classic(bench, "couchdb-fleet", EIGHT, bench.size(20_000, 1_000), 15)
+    yield from _against_classic(bench, "couchdb-fleet", EIGHT, bench.size(20_000, 1_000), 15)
 
 
 def single(bench: Bench) -> Iterator[Result | Missing]:
-    """One pilot that claims one token at a time, against one of the classic client."""
-    yield _against_classic(bench, "couchdb-single", ONE, bench.size(2_000, 100), 4)
+    """One pilot that claims one token at a time, against one of the classic client.
+
+    And against a loop of bare writes, one a token: no claim that the server confirms before the
+    token starts can take less.
+    """
+    number = bench.size(2_000, 100)
+    limit = Limit("a bare loop, one _bulk_docs a token", partial(_bare_loop, bench, number), 0.75)
+    yield from _against_classic(bench, "couchdb-single", ONE, number, 4, limit)
 
 
 def full(bench: Bench) -> Iterator[Result | Missing]:
@@ -127,6 +151,7 @@ def run_classic(bench: Bench, python: str, pilots: int, number: int, seconds: fl
             "CLASSIC_DATABASE": parts.path.strip("/"),
             "CLASSIC_USER": parts.username or "",
             "CLASSIC_PASSWORD": parts.password or "",
+            "PYTHONPATH": "",  # its package has the name of ours
         }
         command = [python, str(CLASSIC_SCRIPT), str(seconds)]
         run = fleet.run_together([command] * pilots, environ, bench.folder / "classic.log")
@@ -135,7 +160,29 @@ def run_classic(bench: Bench, python: str, pilots: int, number: int, seconds: fl
         return run
 
 
-def _against_classic(bench: Bench, row: str, team: Team, number: int, target: float) -> Result:
+def _bare_loop(bench: Bench, number: int) -> float:
+    """Tokens a second: each write carries the result of one and the claim of the next."""
+    holder = Holder("pilot_bare", "localhost")
+    outcome = Outcome(0, 0.0, 0.0, "exit code 0", 0.0)
+    with bench.pool("couchdb") as url, opened(url) as pool, Raw(url) as raw:
+        push(pool, number)
+        free = list(pool.find("Monitor/todo"))
+        running: list[Document] = []
+        begun = time.monotonic()
+        for doc in [*free, None]:
+            now = time.time()
+            docs = [token.settle(claimed, now, outcome) for claimed in running]
+            docs += [token.claim(doc, now, holder, token.new_lease())] if doc else []
+            reply = raw.post("/_bulk_docs", {"docs": docs}).json
+            running = [{**docs[-1], "_rev": reply[-1]["rev"]}] if doc else []
+        seconds = time.monotonic() - begun
+        check_done(pool, number)
+    return number / seconds
+
+
+def _against_classic(
+    bench: Bench, row: str, team: Team, number: int, target: float, *limits: Limit
+) -> Iterator[Result]:
     server = bench.server()
     python = classic_python()
     if python is None:
@@ -151,13 +198,15 @@ def _against_classic(bench: Bench, row: str, team: Team, number: int, target: fl
         runs["classic"].append(run_classic(bench, python, team.pilots, number, seconds))
         return runs["classic"][-1].rate
 
-    figures = bench.interleaved({"ours": ours, "classic": classic})
+    sides = {limit.name: limit.side for limit in limits}
+    figures = bench.interleaved({"ours": ours, "classic": classic, **sides})
     twice = {side: sum(run.twice for run in done) for side, done in runs.items()}
     ended = {side: sum(run.ended for run in done) for side, done in runs.items()}
-    return Result(
+    work, unit = f"{team}, {number:,} no-op tokens, CouchDB {server.version}", "tokens/s"
+    yield Result(
         row,
-        f"{team}, {number:,} no-op tokens, CouchDB {server.version}",
-        "tokens/s",
+        work,
+        unit,
         figures["ours"],
         CLASSIC,
         figures["classic"],
@@ -165,6 +214,9 @@ def _against_classic(bench: Bench, row: str, team: Team, number: int, target: fl
         f"executed twice: {twice['ours']} of {ended['ours']:,}, "
         f"by the other {twice['classic']} of {ended['classic']:,}",
     )
+    for limit in limits:
+        share = at_least(limit.target)
+        yield Result(row, work, unit, figures["ours"], limit.name, figures[limit.name], share)
 
 
 def _rate(run: Callable[[], Run]) -> Side:

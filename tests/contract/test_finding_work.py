@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -14,6 +16,7 @@ from picas.pool.couchdb import work as finding
 from picas.token import Document, Holder
 from picas.views import FREE, raw_view
 from tests.contract.support import ANNA, TODO, claim_all, fill, names, numbered
+from tests.couchdb.server import CouchServer
 
 FIT = Offer("host-a", cores=2)
 
@@ -234,3 +237,27 @@ def test_raw_view_with_many_rows_of_one_document(pool: Pool) -> None:
     fill(pool, "b")
     assert names(pool.claim("Mine/todo", 1, ANNA)) == ["b"]
     assert {doc["_id"] for doc in pool.find("Mine/todo")} >= {"a", "b"}
+
+
+def test_claims_of_one_stay_in_a_shard(pool: Pool) -> None:
+    """What was read ahead is offered shard by shard: a result and the next claim meet there."""
+    ids = fill(pool, *numbered(80))
+    work = pool.store._work  # type: ignore[attr-defined]
+    work._shards = lambda: 4
+    taken = [name for _ in ids for name in names(pool.claim(TODO, 1, ANNA))]
+    assert sorted(taken) == ids
+    shards = [finding.shard(name, 4) for name in taken]
+    assert sum(a != b for a, b in pairwise(shards)) < len(ids) / 3  # by chance: 3 of 4
+
+
+@pytest.mark.couchdb
+def test_shards_are_those_of_the_server(couchdb: CouchServer) -> None:
+    """Documents are in the shard that we think; else we would spread writes, not gather them."""
+    if couchdb.kind == "double":
+        pytest.skip("the test double has no shards")
+    name = couchdb.new_database(shards=8)
+    with couchdb.raw(f"/{name}") as raw:
+        for doc_id in (*numbered(20), "é"):
+            begin = raw.get(f"/_shards/{quote(doc_id)}").json["range"].partition("-")[0]
+            assert finding.shard(doc_id, 8) == int(begin, 16) >> 29
+    couchdb.delete_database(name)

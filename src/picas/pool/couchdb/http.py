@@ -227,7 +227,7 @@ class Session:
         sent = self._headers | {"Content-Type": "application/json"} | dict(headers or {})
         before, patience = time.time(), self._patience()
         with self._lost_connection(operation):
-            answer = self._http.request(
+            answer = self._http.urlopen(
                 method,
                 url,
                 body=body,
@@ -301,9 +301,12 @@ def _epoch(date: str) -> float | None:
         return None
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def encode(value: object) -> bytes:
     """JSON as it is sent: compact UTF-8; NaN never gets this far."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def as_text(value: object) -> str:

@@ -69,9 +69,9 @@ class CouchStore(Store):
         self.url = self.address = f"{session.base}/{database}"
         self._session = session
         self._path = f"/{quote(database, safe='')}"
-        self._work = WorkFinder(self._rows, self.read, self.now)
+        self._work = WorkFinder(self._rows, self.read, self.now, self._shards)
         self._verify = verify
-        self._known_copies: int | None = None
+        self._known_cluster: Mapping[str, Any] | None = None
         self._resolver = Resolver(self._revisions, self.write, self.now)
 
     # --- the database --------------------------------------------------------------------------
@@ -121,11 +121,19 @@ class CouchStore(Store):
         return self._copies() == 1 if self._verify is None else not self._verify
 
     def _copies(self) -> int:
-        """How many nodes of a cluster keep a copy of each document; asked once."""
-        if self._known_copies is None:
+        """How many nodes of a cluster keep a copy of each document."""
+        return int(self._cluster().get("n", 1))
+
+    def _shards(self) -> int:
+        """In how many pieces the documents are kept."""
+        return int(self._cluster().get("q", 1))
+
+    def _cluster(self) -> Mapping[str, Any]:
+        """How the server keeps the database; asked once."""
+        if self._known_cluster is None:
             info = self._ask("looking at the database", "GET", "", "db_name")
-            self._known_copies = int(info.get("cluster", {}).get("n", 1))
-        return self._known_copies
+            self._known_cluster = dict(info.get("cluster", {}))
+        return self._known_cluster
 
     def hurry(self, seconds: float) -> None:
         self._session.hurry(seconds)
