@@ -48,7 +48,7 @@ class Selection(Wish):
 
     query: Query = field(default_factory=dict)
 
-    def candidates(self, store: Store, limit: int) -> Candidates:
+    def candidates(self, store: Store, limit: int, *, quick: bool = False) -> Candidates:  # noqa: ARG002
         """Documents of the first rows that nobody has, in any order."""
         rows = store.rows(self.view, {"limit": WINDOW, **self.query}).rows
         ids = list(dict.fromkeys(row["id"] for row in rows if row.get("id")))

@@ -137,8 +137,8 @@ def test_claim_goes_on_when_all_it_saw_was_taken(pool: Pool, join: Callable[[], 
     stale = real(TODO, 1, AT_ONCE)
     edit(rival, "a", note="now another revision")
     offers = [stale]
-    pool.store.candidates = lambda view, limit, ready_at: (  # type: ignore[method-assign]
-        offers.pop() if offers else real(view, limit, ready_at)
+    pool.store.candidates = lambda *asked, **how: (  # type: ignore[method-assign]
+        offers.pop() if offers else real(*asked, **how)
     )
     doc = claim_one(pool)
     assert doc["note"] == "now another revision"

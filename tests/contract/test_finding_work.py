@@ -11,11 +11,11 @@ import pytest
 
 from picas import token
 from picas.needs import Offer
-from picas.pool import Pool, connect
+from picas.pool import Pool, Settlement, Verdict, Wish, connect
 from picas.pool.couchdb import work as finding
 from picas.token import Document, Holder
 from picas.views import FREE, raw_view
-from tests.contract.support import ANNA, TODO, claim_all, fill, names, numbered
+from tests.contract.support import ANNA, TODO, claim_all, fill, names, numbered, outcome
 from tests.couchdb.server import CouchServer
 
 FIT = Offer("host-a", cores=2)
@@ -239,6 +239,39 @@ def test_raw_view_with_many_rows_of_one_document(pool: Pool) -> None:
     assert {doc["_id"] for doc in pool.find("Mine/todo")} >= {"a", "b"}
 
 
+def test_results_do_not_wait_for_a_thorough_look(pool: Pool) -> None:
+    """A view may take minutes to be brought up to date: what has ended is recorded before."""
+    fill(pool, "a")
+    states: list[token.State | None] = []
+    work = pool.store._work  # type: ignore[attr-defined]
+    real = work._ask
+
+    def ask(view: str, query: Any) -> Any:
+        if "update" not in query:
+            states.append(token.state(pool.get("a")))
+        return real(view, query)
+
+    work._ask = ask
+    (claimed,) = pool.claim(TODO, 1, ANNA)
+    states.clear()
+    verdicts, granted = pool.exchange([Settlement(claimed, outcome(0))], Wish(TODO, 1, ANNA))
+    assert (verdicts, granted) == ([Verdict.RECORDED], [])
+    assert states == []
+    assert pool.claim(TODO, 1, ANNA) == []
+    assert set(states) == {token.State.DONE}
+
+
+def test_document_with_many_free_rows_is_offered_once(pool: Pool) -> None:
+    """A view of somebody's own may show a token in many rows: none is claimed twice, or in vain."""
+    rows = "if (doc.lock == 0) for (var i = 0; i < 5; i++) emit(doc._id, i);"
+    pool.add_raw_design("Mine", {"todo": raw_view(f"function (doc) {{ {rows} }}")})
+    ids = fill(pool, *numbered(20))
+    work = pool.store._work  # type: ignore[attr-defined]
+    work.crowded = lambda: pytest.fail("a claim met another revision")
+    taken = [name for _ in ids for name in names(pool.claim("Mine/todo", 1, ANNA))]
+    assert sorted(taken) == ids
+
+
 def test_claims_of_one_stay_in_a_shard(pool: Pool) -> None:
     """What was read ahead is offered shard by shard: a result and the next claim meet there."""
     ids = fill(pool, *numbered(80))
@@ -247,7 +280,8 @@ def test_claims_of_one_stay_in_a_shard(pool: Pool) -> None:
     taken = [name for _ in ids for name in names(pool.claim(TODO, 1, ANNA))]
     assert sorted(taken) == ids
     shards = [finding.shard(name, 4) for name in taken]
-    assert sum(a != b for a, b in pairwise(shards)) < len(ids) / 3  # by chance: 3 of 4
+    # By chance it would be 3 of 4. Where the pilot begins is random, so it may read a few times.
+    assert sum(a != b for a, b in pairwise(shards)) < len(ids) / 2
 
 
 @pytest.mark.couchdb

@@ -194,11 +194,20 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
+    def candidates(
+        self, view: str, limit: int, ready_at: ReadyAt, *, quick: bool = False
+    ) -> Candidates:
         """At most `limit` documents of a view that are ready, to be claimed; they may be stale.
 
         Callers at work side by side are shown different ones as far as the store can manage. No
         documents means that the view, up to date, has none that is ready.
+
+        Args:
+            view: ``design/view``.
+            limit: How many at most.
+            ready_at: From when on a document may be claimed.
+            quick: Do not wait for the view to be brought up to date; then no documents mean
+                nothing.
 
         Raises:
             ViewMissing: There is no such view.

@@ -42,9 +42,9 @@ class Wish:
     at_once: int | None = None
     room: Room | None = None
 
-    def candidates(self, store: Store, limit: int) -> Candidates:
+    def candidates(self, store: Store, limit: int, *, quick: bool = False) -> Candidates:
         """What of the view may be claimed; see `picas.pool.base.Store.candidates`."""
-        found = store.candidates(self.view, limit, self.ready_at)
+        found = store.candidates(self.view, limit, self.ready_at, quick=quick)
         return found if self.room is None else replace(found, docs=self.room.fill(found.docs))
 
     def ready_at(self, doc: Document) -> float:
@@ -117,7 +117,8 @@ class Exchange:
         granted = self.doubts.resolve()
         waits = delays(0.01, 1.0)
         while not granted:
-            found = wish.candidates(self._store, min(wish.limit, self._most))
+            limit, results = min(wish.limit, self._most), settling.documents
+            found = wish.candidates(self._store, limit, quick=bool(results))
             if not found.docs:
                 self.passed_over = found
                 break

@@ -101,6 +101,8 @@ class Pool:
         """Record what ended and claim what comes next, both by one write; see `settle`, `claim`.
 
         Where the claim fails, results may have been recorded all the same: settle them again.
+        Results are not held up by a long look for work: where none comes with them, claim by
+        itself before you take the view to be empty.
 
         Args:
             settlements: Results to record.

@@ -98,7 +98,11 @@ class Session:
         self.clock = Clock()
         self._deadline = math.inf
         self._limits = threading.local()
-        self._headers = {"Accept": "application/json", "User-Agent": f"picas/{__version__}"}
+        self._headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": f"picas/{__version__}",
+        }
         if username is not None:
             # urllib3's helper encodes as latin-1; CouchDB reads UTF-8.
             self._headers |= urllib3.make_headers(
@@ -224,7 +228,7 @@ class Session:
         url = self._prefix + path
         if query:
             url += "?" + urlencode(query)
-        sent = self._headers | {"Content-Type": "application/json"} | dict(headers or {})
+        sent = self._headers if headers is None else {**self._headers, **headers}
         before, patience = time.time(), self._patience()
         with self._lost_connection(operation):
             answer = self._http.urlopen(

@@ -122,18 +122,20 @@ class CouchStore(Store):
 
     def _copies(self) -> int:
         """How many nodes of a cluster keep a copy of each document."""
-        return int(self._cluster().get("n", 1))
+        return self._cluster("n")
 
     def _shards(self) -> int:
         """In how many pieces the documents are kept."""
-        return int(self._cluster().get("q", 1))
+        return self._cluster("q")
 
-    def _cluster(self) -> Mapping[str, Any]:
-        """How the server keeps the database; asked once."""
+    def _cluster(self, name: str) -> int:
+        """A number that tells how the server keeps the database; asked once."""
         if self._known_cluster is None:
             info = self._ask("looking at the database", "GET", "", "db_name")
-            self._known_cluster = dict(info.get("cluster", {}))
-        return self._known_cluster
+            cluster = info.get("cluster")
+            self._known_cluster = cluster if isinstance(cluster, dict) else {}
+        number = self._known_cluster.get(name)
+        return number if isinstance(number, int) and number > 0 else 1
 
     def hurry(self, seconds: float) -> None:
         self._session.hurry(seconds)
@@ -271,8 +273,10 @@ class CouchStore(Store):
 
     # --- views ---------------------------------------------------------------------------------
 
-    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
-        return self._work.candidates(view, limit, ready_at)
+    def candidates(
+        self, view: str, limit: int, ready_at: ReadyAt, *, quick: bool = False
+    ) -> Candidates:
+        return self._work.candidates(view, limit, ready_at, quick=quick)
 
     def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
         left = limit

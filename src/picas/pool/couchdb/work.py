@@ -12,6 +12,7 @@ apart, and which tells what tokens need. Of other designs the view itself is wal
 """
 
 import random
+import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,6 +78,7 @@ class WorkFinder:
         self._read = read
         self._now = now
         self._shards = shards
+        self._latest = secrets.token_hex(4)  # each pilot begins somewhere else
         self._walks: dict[str, _Walk] = {}
 
     def crowded(self) -> None:
@@ -85,19 +87,19 @@ class WorkFinder:
             walk.shelf.docs = []
             walk.leap = True
 
-    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
+    def candidates(self, view: str, limit: int, ready_at: ReadyAt, *, quick: bool) -> Candidates:
         """See `picas.pool.base.Store.candidates`."""
         walk = self._walks.get(view)
         if walk is None or time.monotonic() >= walk.known_until:
             walk = self._walks[view] = self._begin(view)
         try:
-            return self._look(walk, limit, ready_at)
+            return self._look(walk, limit, ready_at, quick=quick)
         except ViewMissing:
             if not isinstance(walk, _FreeWalk):
                 raise
             # Somebody put other views in the place of ours.
             walk = self._walks[view] = self._begin(view)
-            return self._look(walk, limit, ready_at)
+            return self._look(walk, limit, ready_at, quick=quick)
 
     def _begin(self, view: str) -> "_Walk":
         design, part = views.split(view)
@@ -108,24 +110,32 @@ class WorkFinder:
             _FreeWalk(self._ask, f"{design}/{views.FREE}") if has_free else _Walk(self._ask, view)
         )
 
-    def _look(self, walk: "_Walk", limit: int, ready_at: ReadyAt) -> Candidates:
+    def _look(self, walk: "_Walk", limit: int, ready_at: ReadyAt, *, quick: bool) -> Candidates:
         now = self._now()
         if taken := walk.shelf.take(limit, lambda doc: ready_at(doc) <= now):
+            self._latest = taken[-1]["_id"]
             return Candidates(taken)
         number = max(limit, walk.shelf.ahead())
         later: list[float] = []
-        for page in walk.pages(number, now):
+        for page in walk.pages(number, now, quick=quick):
             if free := self._free(page, number, walk, ready_at, now, later):
-                if number > limit:  # tokens of one shard follow each other: see `shard`
-                    shards = self._shards()
-                    free.sort(key=lambda doc: shard(doc["_id"], shards))
+                if len(free) > limit:
+                    free = self._gathered(free)
                 walk.shelf.fill(free[limit:], offered=min(limit, len(free)))
                 return Candidates(free[:limit])
+        if quick:
+            return Candidates()
         for rows in walk.later(now):
             later += [ready_at(walk.tells(row)) for row in rows]
             if min(later) <= rows[-1]["key"][0]:  # none behind can be due before
                 break
         return Candidates.later(later)
+
+    def _gathered(self, docs: list[Document]) -> list[Document]:
+        """Tokens shard by shard, those of the shard of the latest claim first; see `shard`."""
+        shards = self._shards()
+        here = shard(self._latest, shards)
+        return sorted(docs, key=lambda doc: (shard(doc["_id"], shards) - here) % shards)
 
     def _free(
         self,
@@ -148,7 +158,7 @@ class WorkFinder:
             part, fit = fit[:number], fit[number:]
             number *= 2  # where many were taken already, not one request for each
             docs, stale = [], 0
-            for doc in self._read([row["id"] for row in part]):
+            for doc in self._read(list(dict.fromkeys(row["id"] for row in part))):
                 if doc is None or token.state(doc) is not State.TODO:
                     stale += 1
                 elif (at := ready_at(doc)) <= now:
@@ -232,9 +242,11 @@ class _Walk:
         self._behind: Row | None = None
         self._stale = False
 
-    def pages(self, number: int, now: float) -> Iterator[_Page]:
+    def pages(self, number: int, now: float, *, quick: bool) -> Iterator[_Page]:
         """Rows of tokens that need not wait: some as the view stands, then all, up to date."""
         yield _Page(self._some(number), fresh=False)
+        if quick:
+            return
         for rows in self._all(now):
             yield _Page(rows, fresh=True)
 
@@ -291,13 +303,13 @@ class _FreeWalk(_Walk):
         super().__init__(ask, view)
         self._due_at = 0.0
 
-    def pages(self, number: int, now: float) -> Iterator[_Page]:
+    def pages(self, number: int, now: float, *, quick: bool) -> Iterator[_Page]:
         # Those that had to wait go first now and then: else they would go last.
         if time.monotonic() >= self._due_at:
             self._due_at = time.monotonic() + DUE_SECONDS
             due = {**self._due(now), "limit": number, "update": "lazy"}
             yield _Page(page_of(self._ask, self._view, due), fresh=False)
-        yield from super().pages(number, now)
+        yield from super().pages(number, now, quick=quick)
 
     def later(self, now: float) -> Iterator[Sequence[Row]]:
         yield from self._pages(_between([now, _BEHIND], [_BEHIND]))
@@ -321,8 +333,8 @@ class _FreeWalk(_Walk):
 def shard(doc_id: str, shards: int) -> int:
     """In which of so many equal pieces CouchDB keeps a document.
 
-    A write is made durable in each piece that it touches; one of a result and the next claim costs
-    the server an eighth less where both are in the same. Nothing else depends on it.
+    A write is made durable in each piece that it touches: one of a result and the next claim costs
+    less where both are in the same (measured in ADR 0014). Nothing else depends on it.
 
     Source: CouchDB's manual, "Shard Management": the CRC32 of the id falls into a shard's range.
     """

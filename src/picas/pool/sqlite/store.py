@@ -338,7 +338,14 @@ class SqliteStore(Store):
 
     # --- views ---------------------------------------------------------------------------------
 
-    def candidates(self, view: str, limit: int, ready_at: ReadyAt) -> Candidates:
+    def candidates(
+        self,
+        view: str,
+        limit: int,
+        ready_at: ReadyAt,
+        *,
+        quick: bool = False,  # noqa: ARG002 - views are up to date at all times
+    ) -> Candidates:
         where, now = f"state = 'todo' AND {self._sql(view)}", self.now()
         with errors(self.path):
             if self._leap:
