@@ -16,7 +16,7 @@ from benchmarks.pools import check_done, fill, only_classic_views, opened, push
 from benchmarks.report import Missing, Result, WrongCount, at_least
 from picas import token
 from picas.pool.couchdb.http import encode
-from picas.pool.couchdb.work import shard
+from picas.pool.couchdb.ids import shard
 from picas.token import Document, Holder, Outcome
 
 CLASSIC = f"classic {PACKAGES[0].replace('==', ' ')}"

@@ -13,6 +13,7 @@ from picas import token
 from picas.needs import Offer
 from picas.pool import Pool, Settlement, Verdict, Wish, connect
 from picas.pool.couchdb import work as finding
+from picas.pool.couchdb.ids import between, shard
 from picas.token import Document, Holder
 from picas.views import FREE, raw_view
 from tests.contract.support import ANNA, TODO, claim_all, fill, names, numbered, outcome
@@ -279,7 +280,7 @@ def test_claims_of_one_stay_in_a_shard(pool: Pool) -> None:
     work._shards = lambda: 4
     taken = [name for _ in ids for name in names(pool.claim(TODO, 1, ANNA))]
     assert sorted(taken) == ids
-    shards = [finding.shard(name, 4) for name in taken]
+    shards = [shard(name, 4) for name in taken]
     # By chance it would be 3 of 4. Where the pilot begins is random, so it may read a few times.
     assert sum(a != b for a, b in pairwise(shards)) < len(ids) / 2
 
@@ -293,5 +294,28 @@ def test_shards_are_those_of_the_server(couchdb: CouchServer) -> None:
     with couchdb.raw(f"/{name}") as raw:
         for doc_id in (*numbered(20), "é"):
             begin = raw.get(f"/_shards/{quote(doc_id)}").json["range"].partition("-")[0]
-            assert finding.shard(doc_id, 8) == int(begin, 16) >> 29
+            assert shard(doc_id, 8) == int(begin, 16) >> 29
     couchdb.delete_database(name)
+
+
+@pytest.mark.parametrize("classic", [False, True], ids=["ours", "classic"])
+def test_pilots_begin_far_apart(pool: Pool, couch_url: str, classic: bool) -> None:
+    """In a large view they do not all begin within one leap of its head."""
+    if classic:
+        without_free(pool)
+    ids = sorted(fill(pool, *numbered(3 * finding.LEAP)))
+    places = []
+    for _ in range(12):
+        with connect(couch_url, create=False) as one:
+            (doc,) = one.claim(TODO, 1, ANNA)
+            places.append(ids.index(doc["_id"]))
+    assert max(places) > 1.5 * finding.LEAP
+
+
+def test_text_between_two() -> None:
+    """It lies between them, anywhere; where there is nothing between, it is the first."""
+    texts = {between("job_0001", "job_0920") for _ in range(200)}
+    assert all("job_0001" < text < "job_0920" for text in texts)
+    assert {text[5] for text in texts} == set("0123456789")
+    assert between("a", "a") == "a"
+    assert between("a", "a0") == "a"

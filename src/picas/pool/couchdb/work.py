@@ -14,7 +14,6 @@ apart, and which tells what tokens need. Of other designs the view itself is wal
 import random
 import secrets
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import dropwhile
@@ -24,6 +23,7 @@ from picas import token, views
 from picas.errors import ViewMissing
 from picas.pool.base import Candidates, ReadyAt
 from picas.pool.couchdb.http import as_text
+from picas.pool.couchdb.ids import between, shard
 from picas.token import Document, State
 from picas.views import Design
 
@@ -233,6 +233,9 @@ class _Walk:
     within: ClassVar[Parameters] = {}
     """Where in the view the tokens are that need not wait."""
 
+    backwards: ClassVar[Parameters] = {}
+    """The same, to be read from its end."""
+
     def __init__(self, ask: AskView, view: str) -> None:
         self.shelf = _Shelf()
         self.leap = True
@@ -258,6 +261,10 @@ class _Walk:
         """What a row tells of the needs of its token."""
         return {}
 
+    def key(self, doc_id: str) -> object:
+        """The key of the row of a token that need not wait."""
+        return doc_id
+
     def met(self, stale: int, seen: int) -> None:
         """Take note of how many of the tokens in a page were taken already."""
         self._stale = self.leap = stale > (1 - MOSTLY) * seen
@@ -272,16 +279,30 @@ class _Walk:
         query = {**self.within, "limit": max(ROWS, number + number // 8), "update": update}
         skip = 0
         if self.leap:
-            most = LEAP
-            if self._behind is None:
-                answer = self._ask(self._view, {**query, "limit": 0})
-                most = min(LEAP, answer.get("total_rows", 0) - number)
+            most = self._start(query, number) if self._behind is None else LEAP
             skip = random.randint(0, max(0, most))
-        rows = page_of(self._ask, self._view, {**query, "skip": skip}, self._behind)
-        if not rows and (skip or self._behind is not None):
+        leaping = {**query, "skip": skip}
+        rows = page_of(self._ask, self._view, leaping, self._behind)
+        if not rows and self._behind is not None:  # at the end of the view
+            rows = page_of(self._ask, self._view, leaping)
+        if not rows and skip:
             rows = page_of(self._ask, self._view, query)
         self._behind, self.leap = rows[-1] if rows else None, False
         return rows
+
+    def _start(self, query: Parameters, number: int) -> int:
+        """Choose a place in a large view; returns how many rows to leap at most from there."""
+        answer = self._ask(self._view, {**query, "limit": 1})
+        total = answer.get("total_rows", 0)
+        if total <= LEAP + number:
+            return int(min(LEAP, total - number))
+        backwards = {**query, **self.backwards, "descending": "true", "limit": 1}
+        ends: list[Row] = [*answer["rows"], *self._ask(self._view, backwards)["rows"]]
+        # A view of somebody's own may have any keys: there it is the head of the view.
+        if len(ends) == 2 and all(row["key"] == self.key(row["id"]) for row in ends):
+            place = between(ends[0]["id"], ends[1]["id"])
+            self._behind = {"key": self.key(place), "id": place}
+        return LEAP
 
     def _all(self, now: float) -> Iterator[Sequence[Row]]:  # noqa: ARG002
         yield from self._pages(self.within)
@@ -298,6 +319,7 @@ class _FreeWalk(_Walk):
     """A way through the view of free tokens: by when they need not wait any more, then by id."""
 
     within: ClassVar[Parameters] = {"startkey": "[0]", "endkey": "[0,{}]"}
+    backwards: ClassVar[Parameters] = {"startkey": "[0,{}]", "endkey": "[0]"}
 
     def __init__(self, ask: AskView, view: str) -> None:
         super().__init__(ask, view)
@@ -314,6 +336,9 @@ class _FreeWalk(_Walk):
     def later(self, now: float) -> Iterator[Sequence[Row]]:
         yield from self._pages(_between([now, _BEHIND], [_BEHIND]))
 
+    def key(self, doc_id: str) -> object:
+        return [0, doc_id]
+
     def tells(self, row: Row) -> Document:
         needs = row["value"] if isinstance(row["value"], dict) else {}
         return {**needs, "not_before": row["key"][0]}
@@ -328,17 +353,6 @@ class _FreeWalk(_Walk):
 
     def _due(self, now: float) -> Parameters:
         return _between([0, _BEHIND], [now, _BEHIND])
-
-
-def shard(doc_id: str, shards: int) -> int:
-    """In which of so many equal pieces CouchDB keeps a document.
-
-    A write is made durable in each piece that it touches: one of a result and the next claim costs
-    less where both are in the same (measured in ADR 0014). Nothing else depends on it.
-
-    Source: CouchDB's manual, "Shard Management": the CRC32 of the id falls into a shard's range.
-    """
-    return zlib.crc32(doc_id.encode()) * shards >> 32
 
 
 def page_of(ask: AskView, view: str, query: Parameters, behind: Row | None = None) -> Sequence[Row]:
