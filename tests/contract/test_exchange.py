@@ -23,6 +23,12 @@ from tests.contract.support import (
 )
 
 
+def filled(pool: Pool, *ids: str) -> None:
+    """Push tokens, and let the views see them: beside results a claim takes only what is seen."""
+    fill(pool, *ids)
+    pool.counts()
+
+
 def results(docs: Sequence[Document], **more: Any) -> list[Settlement]:
     """The results of tokens that ended well."""
     return [Settlement(doc, outcome(0), **more) for doc in docs]
@@ -30,7 +36,7 @@ def results(docs: Sequence[Document], **more: Any) -> list[Settlement]:
 
 def test_results_and_claims_go_by_one_write(pool: Pool) -> None:
     """What ended is recorded and what comes next is claimed, in a single request."""
-    fill(pool, *numbered(6))
+    filled(pool, *numbered(6))
     first = pool.claim(TODO, 3, ANNA)
     writes: list[int] = []
     real = pool.store.write
@@ -51,7 +57,7 @@ def test_results_and_claims_go_by_one_write(pool: Pool) -> None:
 
 def test_results_are_recorded_where_there_is_nothing_to_claim(pool: Pool) -> None:
     """An empty view does not hold up the results."""
-    fill(pool, "a")
+    filled(pool, "a")
     verdicts, claimed = pool.exchange(results([claim_one(pool)]), Wish(TODO, 3, ANNA))
     assert (verdicts, claimed) == ([Verdict.RECORDED], [])
     assert pool.counts()[State.DONE] == 1
@@ -59,7 +65,7 @@ def test_results_are_recorded_where_there_is_nothing_to_claim(pool: Pool) -> Non
 
 def test_edit_under_a_result_holds_up_no_claim(pool: Pool) -> None:
     """A token that a person edited is settled after the others, with the edit; claims count."""
-    fill(pool, "a", "b")
+    filled(pool, "a", "b")
     doc = claim_one(pool)
     edit(pool, doc["_id"], note="kept")
     verdicts, claimed = pool.exchange(results([doc]), Wish(TODO, 1, ANNA))
@@ -71,7 +77,7 @@ def test_edit_under_a_result_holds_up_no_claim(pool: Pool) -> None:
 
 def test_claims_are_kept_when_the_results_meet_trouble(pool: Pool) -> None:
     """If the pool goes away behind the common write, what it granted comes with the next claim."""
-    fill(pool, "a", "b")
+    filled(pool, "a", "b")
     doc = claim_one(pool)
     edit(pool, doc["_id"], note="another revision")
 
@@ -98,7 +104,7 @@ def test_claims_are_kept_when_the_results_meet_trouble(pool: Pool) -> None:
 
 def test_lost_reply_of_a_common_write(pool: Pool) -> None:
     """Results that were recorded are recognised, claims that were granted are found."""
-    fill(pool, "a", "b")
+    filled(pool, "a", "b")
     doc = claim_one(pool)
     lose_reply(pool)
     with pytest.raises(PoolUnreachable):
@@ -112,7 +118,7 @@ def test_lost_reply_of_a_common_write(pool: Pool) -> None:
 
 def test_result_without_its_lease_is_fenced_and_claims_count(pool: Pool) -> None:
     """A result whose token was taken away is not recorded, whatever travels with it."""
-    fill(pool, "a", "b")
+    filled(pool, "a", "b")
     doc = claim_one(pool)
     pool.reset([doc["_id"]])
     verdicts, claimed = pool.exchange(results([doc]), Wish(TODO, 2, ANNA))
@@ -123,7 +129,7 @@ def test_result_without_its_lease_is_fenced_and_claims_count(pool: Pool) -> None
 
 def test_token_to_be_tried_again_is_not_claimed_by_its_own_write(pool: Pool) -> None:
     """A token is never twice in one write; the next claim finds it."""
-    fill(pool, "a")
+    filled(pool, "a")
     doc = claim_one(pool)
     again = [Settlement(doc, outcome(1), Again())]
     verdicts, claimed = pool.exchange(again, Wish(TODO, 2, ANNA))
@@ -133,7 +139,7 @@ def test_token_to_be_tried_again_is_not_claimed_by_its_own_write(pool: Pool) -> 
 
 def test_edit_under_a_result_whose_claim_lost_every_race(pool: Pool) -> None:
     """A result that met an edit is not forgotten while the claim beside it is tried again."""
-    fill(pool, "a", "b")
+    filled(pool, "a", "b")
     doc = claim_one(pool)
     (other,) = {"a", "b"} - {doc["_id"]}
     edit(pool, doc["_id"], note="kept")
@@ -147,7 +153,7 @@ def test_edit_under_a_result_whose_claim_lost_every_race(pool: Pool) -> None:
 
 def test_claim_that_lost_every_race_still_records(pool: Pool) -> None:
     """Results travel with the first try of a claim, and are written once."""
-    fill(pool, "a", "b")
+    filled(pool, "a", "b")
     doc = claim_one(pool)
     (other,) = {"a", "b"} - {doc["_id"]}
     if pool.store.shared:  # the embedded store lets nobody in between

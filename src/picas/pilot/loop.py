@@ -332,7 +332,8 @@ class Pilot:
             if not found and not self._watcher.ready:
                 self._watcher.mark()
                 settled = True
-            if not found and settled:  # what was recorded may be todo again
+            if not found and settled:
+                # Beside results a look is only quick; and what was recorded may be todo again.
                 found = self._recorder.settle(wish, self._claimed)
             self._dry = not found and not self._woken  # what came meanwhile it may not have seen
             self._load.missed(None if found else room)

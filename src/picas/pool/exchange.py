@@ -73,7 +73,8 @@ class Exchange:
 
     Attributes:
         doubts: Claims that were sent and are not granted yet.
-        passed_over: What the latest claim that came back empty passed over.
+        passed_over: What the latest claim that came back empty passed over; nothing is known of
+            that where results went with it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -114,11 +115,11 @@ class Exchange:
 
     def _claim(self, wish: Wish, settling: Updating) -> list[Document]:
         """Claim until some are granted or the view has none; results go with the first write."""
+        quick = bool(settling.documents)  # a long look would hold results up
         granted = self.doubts.resolve()
         waits = delays(0.01, 1.0)
         while not granted:
-            limit, results = min(wish.limit, self._most), settling.documents
-            found = wish.candidates(self._store, limit, quick=bool(results))
+            found = wish.candidates(self._store, min(wish.limit, self._most), quick=quick)
             if not found.docs:
                 self.passed_over = found
                 break

@@ -25,12 +25,17 @@ def shard(doc_id: str, shards: int) -> int:
 
 
 def between(first: str, last: str) -> str:
-    """A text between two others, at random, so that pilots begin far apart; the first at worst."""
+    """A text between two others, at random; at worst the first.
+
+    Where ids are numbers or digests, all parts of them are as likely, and pilots begin far apart.
+    """
     same = commonprefix([first, last])  # noqa: RUF071 - of texts, not of paths
-    seen = set(first[len(same) :] + last[len(same) :])
-    letters = next((known for known in _ALPHABETS if seen.issubset(known)), "".join(seen))
-    for _ in range(_DRAWS if seen else 0):
-        text = same + "".join(random.choices(letters, k=_LETTERS))
+    low, high = first[len(same) :], last[len(same) :]
+    seen = set(low + high)
+    letters = next((known for known in _ALPHABETS if seen.issubset(known)), "".join(sorted(seen)))
+    heads = [letter for letter in letters if low[:1] <= letter <= high[:1]]
+    for _ in range(_DRAWS if heads else 0):
+        text = same + random.choice(heads) + "".join(random.choices(letters, k=_LETTERS))
         if first < text < last:
             return text
     return first

@@ -5,7 +5,7 @@ goes by ids, so that what it claims lies close together in the database: that is
 The view is read as it stands, for bringing it up to date takes the time of all writes since; what
 is stale in it shows when the tokens are read, or at last when a claim meets another revision. Only
 when much of it is stale is it brought up to date behind a look (``update=lazy``), and before one
-when nothing was found.
+when nothing was found, unless results wait for that look.
 
 A design of ours has a view for this (`picas.views.FREE`), in which tokens that must wait stand
 apart, and which tells what tokens need. Of other designs the view itself is walked through.
@@ -113,8 +113,7 @@ class WorkFinder:
     def _look(self, walk: "_Walk", limit: int, ready_at: ReadyAt, *, quick: bool) -> Candidates:
         now = self._now()
         if taken := walk.shelf.take(limit, lambda doc: ready_at(doc) <= now):
-            self._latest = taken[-1]["_id"]
-            return Candidates(taken)
+            return self._offered(taken)
         number = max(limit, walk.shelf.ahead())
         later: list[float] = []
         for page in walk.pages(number, now, quick=quick):
@@ -122,7 +121,7 @@ class WorkFinder:
                 if len(free) > limit:
                     free = self._gathered(free)
                 walk.shelf.fill(free[limit:], offered=min(limit, len(free)))
-                return Candidates(free[:limit])
+                return self._offered(free[:limit])
         if quick:
             return Candidates()
         for rows in walk.later(now):
@@ -130,6 +129,11 @@ class WorkFinder:
             if min(later) <= rows[-1]["key"][0]:  # none behind can be due before
                 break
         return Candidates.later(later)
+
+    def _offered(self, docs: list[Document]) -> Candidates:
+        if docs:
+            self._latest = docs[-1]["_id"]
+        return Candidates(docs)
 
     def _gathered(self, docs: list[Document]) -> list[Document]:
         """Tokens shard by shard, those of the shard of the latest claim first; see `shard`."""
@@ -156,9 +160,10 @@ class WorkFinder:
                 later.append(at)
         while fit:
             part, fit = fit[:number], fit[number:]
+            ids = list(dict.fromkeys(row["id"] for row in part))  # each once, however many rows
             number *= 2  # where many were taken already, not one request for each
             docs, stale = [], 0
-            for doc in self._read(list(dict.fromkeys(row["id"] for row in part))):
+            for doc in self._read(ids):
                 if doc is None or token.state(doc) is not State.TODO:
                     stale += 1
                 elif (at := ready_at(doc)) <= now:
@@ -166,7 +171,7 @@ class WorkFinder:
                 elif page.fresh:
                     later.append(at)
             if not page.fresh:
-                walk.met(stale, len(part))
+                walk.met(stale, len(ids))
             if docs:
                 walk.go_on_behind(part[-1])
                 return docs
