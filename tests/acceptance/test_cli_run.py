@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -137,8 +136,10 @@ def test_a_second_interrupt_allows_no_grace(work: Work) -> None:
     with work.started("run", "--grace", "100") as pilot:
         until(lambda: pids_in(work.folder / "pid"))
         pilot.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        assert pilot.poll() is None
+        # Sent before the first one is handled, the second would be one with it.
+        assert pilot.stderr is not None
+        while "SIGINT: ending" not in (line := pilot.stderr.readline()):
+            assert line, "the pilot ended"
         pilot.send_signal(signal.SIGINT)
         pilot.communicate(timeout=30)
     assert pilot.returncode == 130

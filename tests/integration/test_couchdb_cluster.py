@@ -71,7 +71,7 @@ def aim_at_the_same(pools: Sequence[Pool], docs: Sequence[Document]) -> None:
 def once(pool: Pool, docs: Sequence[Document]) -> Callable[..., Candidates]:
     """Offers these documents, and later none."""
     offers = [Candidates(docs)]
-    return lambda *_: offers.pop() if offers else Candidates()
+    return lambda *_, **__: offers.pop() if offers else Candidates()
 
 
 def copies(node: Node, name: str, ids: Sequence[str]) -> list[list[Document]]:
