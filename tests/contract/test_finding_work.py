@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from picas import token
+from picas.errors import PoolUnreachable
 from picas.needs import Offer
 from picas.pool import Pool, Settlement, Verdict, Wish, connect
 from picas.pool.couchdb import work as finding
@@ -260,6 +261,25 @@ def test_results_do_not_wait_for_a_thorough_look(pool: Pool) -> None:
     assert states == []
     assert pool.claim(TODO, 1, ANNA) == []
     assert set(states) == {token.State.DONE}
+
+
+def test_nothing_is_claimed_before_it_is_known_whether_claims_are_sure(pool: Pool) -> None:
+    """A server that goes away at that question leaves no token locked for a pilot unaware of it."""
+    fill(pool, "a")
+    store: Any = pool.store
+    store._known_cluster, real = None, store._ask
+
+    def ask(operation: str, *asked: Any, **how: Any) -> Any:
+        if operation == "looking at the database":
+            raise PoolUnreachable("no answer")
+        return real(operation, *asked, **how)
+
+    store._ask = ask
+    with pytest.raises(PoolUnreachable):
+        pool.claim(TODO, 1, ANNA)
+    store._ask = real
+    assert pool.counts()[token.State.LOCKED] == 0
+    assert names(pool.claim(TODO, 1, ANNA)) == ["a"]
 
 
 def test_document_with_many_free_rows_is_offered_once(pool: Pool) -> None:

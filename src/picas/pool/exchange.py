@@ -115,6 +115,7 @@ class Exchange:
 
     def _claim(self, wish: Wish, settling: Updating) -> list[Document]:
         """Claim until some are granted or the view has none; results go with the first write."""
+        sure = self._store.sure  # may be asked of the server: before anything is claimed
         quick = bool(settling.documents)  # a long look would hold results up
         granted = self.doubts.resolve()
         waits = delays(0.01, 1.0)
@@ -127,7 +128,7 @@ class Exchange:
             claims = [
                 token.claim(doc, now, wish.holder, lease) for doc, lease in wish.leases(found.docs)
             ]
-            granted = self._granted(claims, self._write(settling, claims))
+            granted = self._granted(claims, self._write(settling, claims), sure=sure)
             if not granted:
                 time.sleep(next(waits))
         return granted
@@ -144,7 +145,9 @@ class Exchange:
         settling.written(answers[: len(results)])
         return answers[len(results) :]
 
-    def _granted(self, claims: list[Document], answers: list[Written]) -> list[Document]:
+    def _granted(
+        self, claims: list[Document], answers: list[Written], *, sure: bool
+    ) -> list[Document]:
         """The claims that count, by the answers of the store."""
         taken = [(d, a) for d, a in zip(claims, answers, strict=True) if a.rev is not None]
         # Where others were mostly faster, there is little left, or many want it: ask for less.
@@ -153,7 +156,7 @@ class Exchange:
         refused = [a.error for a in answers if a.error and not isinstance(a.error, Conflict)]
         if refused and not taken:
             raise refused[0]  # asking again would meet the same
-        if self._store.sure:
+        if sure:
             return [{**doc, "_rev": answer.rev} for doc, answer in taken]
         for doc, answer in taken:
             self.doubts.add(doc, whole=answer.whole)
