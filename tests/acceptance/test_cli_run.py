@@ -140,6 +140,7 @@ def test_a_second_interrupt_allows_no_grace(work: Work) -> None:
         assert pilot.stderr is not None
         while "SIGINT: ending" not in (line := pilot.stderr.readline()):
             assert line, "the pilot ended"
+        assert pilot.poll() is None
         pilot.send_signal(signal.SIGINT)
         pilot.communicate(timeout=30)
     assert pilot.returncode == 130

@@ -22,10 +22,10 @@ def push(pool: Pool, docs: Iterable[Document]) -> None:
 def test_requests_a_token(database: str, batch: int) -> None:
     """One write settles a batch and claims the next; looking for work costs little beside it."""
     with connect(database, create=True) as pool:
-        push(pool, waiting(1000))
+        push(pool, waiting(600))
         meter = drain(pool, batch)
-        assert meter.tokens == 1000
-        assert pool.counts()[State.DONE] == 1000
+        assert meter.tokens == 600
+        assert pool.counts()[State.DONE] == 600
         assert 1 / batch <= meter.per_token <= MOST[batch], meter
 
 

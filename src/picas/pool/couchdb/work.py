@@ -248,11 +248,13 @@ class _Walk:
         self._ask = ask
         self._view = view
         self._behind: Row | None = None
-        self._stale = False
+        self._stale = self._looked = False
 
     def pages(self, number: int, now: float, *, quick: bool) -> Iterator[_Page]:
         """Rows of tokens that need not wait: some as the view stands, then all, up to date."""
-        yield _Page(self._some(number), fresh=False)
+        if quick or not self._looked:
+            yield _Page(self._some(number), fresh=False)
+        self._looked = quick  # in vain; the thorough look that follows need not do it again
         if quick:
             return
         for rows in self._all(now):
