@@ -118,8 +118,8 @@ def test_half_of_the_pilots_are_cancelled(
     slurm.run("scancel", *[f"{job}_{i}" for i in range(3)])
     slurm.wait()
     with connect(database) as pool:
-        docs, pilots = list(pool.find("Monitor/done")), pool.pilots()
-    assert len(docs) == 60
+        docs, pilots = [pool.get(f"t{i}") for i in range(60)], pool.pilots()
+    assert [doc for doc in docs if token.state(doc) is not State.DONE] == []
     assert {doc["scrub_count"] for doc in docs} == {0}
     assert all(token.attempts(doc)[-1]["reason"] == "exit code 0" for doc in docs)
     assert Counter(pilot["reason"] == "SIGTERM" for pilot in pilots) == {True: 3, False: 3}

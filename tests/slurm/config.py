@@ -38,7 +38,7 @@ ReturnToService=2
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
 CompleteWait=0
-KillWait=5
+KillWait=30
 # A test that makes a partition of a higher tier takes nodes from jobs in this one:
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
