@@ -35,7 +35,7 @@ class CouchDBLogger(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; called by `logging`."""
-        if record.name.startswith(("picas.pool", "urllib3")) or hasattr(self._writing, "now"):
+        if record.name.startswith("picas.pool") or hasattr(self._writing, "now"):
             return  # writing it makes such records itself
         self._writing.now = True
         try:

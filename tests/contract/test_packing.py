@@ -24,6 +24,7 @@ def claim(pool: Pool, left: Stock | None = None, limit: int = 8) -> tuple[list[s
 def test_what_is_claimed_fits_together(pool: Pool) -> None:
     """Tokens with room each by itself are not claimed beyond what there is for all."""
     fill(pool, "a", "b", "c", cores=4)
+    assert pool.count(TODO) == 3  # a view that shows some of them only would do for a claim
     (first, room), (second, _) = claim(pool), claim(pool)
     assert (len(first), len(second)) == (2, 1)
     assert room.cramped == []

@@ -3,7 +3,7 @@
 
 usage: python grid-sandbox/pack.py
 
-picas.tar holds PiCaS and what it needs, as they are installed here. picasconfig.py holds the
+picas.tar holds PiCaS as it is installed here. picasconfig.py holds the
 values that ../picasconfig.py has here: a Grid job has no configuration file. The password is in
 it: it is readable by you only, and a sandbox goes where you submit it.
 """
@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 
 SANDBOX = Path(__file__).resolve().parent
-PACKAGES = ("picas", "urllib3")
+PACKAGE = "picas"
 NAMES = ("PICAS_HOST_URL", "PICAS_DATABASE", "PICAS_USERNAME", "PICAS_PASSWORD")
 
 
@@ -29,13 +29,12 @@ def without_caches(member):
 
 
 def pack(file):
-    """Write the packages into a tar file."""
+    """Write the package into a tar file."""
     with tarfile.open(file, "w") as tar:
-        for name in PACKAGES:
-            found = importlib.util.find_spec(name)
-            if found is None or not found.submodule_search_locations:
-                sys.exit(f"pack.py: the package {name} is not installed here")
-            tar.add(found.submodule_search_locations[0], name, filter=without_caches)
+        found = importlib.util.find_spec(PACKAGE)
+        if found is None or not found.submodule_search_locations:
+            sys.exit(f"pack.py: the package {PACKAGE} is not installed here")
+        tar.add(found.submodule_search_locations[0], PACKAGE, filter=without_caches)
 
 
 def write_config(file):

@@ -1,8 +1,7 @@
 """Talking to CouchDB: one request, one answer, and every failure its own error.
 
-Thin over urllib3: kept-alive connections, a time limit on everything, TLS verified, proxies from
-the environment. A write is never sent again by itself: its lost reply is `PoolUnreachable`, and
-the caller finds out (promise 3). A read is asked again a few times.
+A time limit is on everything. A write is never sent again by itself: its lost reply is
+`PoolUnreachable`, and the caller finds out (promise 3). A read is asked again a few times.
 """
 
 import email.utils
@@ -10,24 +9,20 @@ import functools
 import json
 import logging
 import math
-import re
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlencode, urlsplit
-
-import urllib3
+from urllib.parse import urlencode
 
 from picas.backoff import delays
 from picas.credentials import redact
 from picas.errors import (
-    ConfigError,
     Conflict,
     Forbidden,
     NotFound,
@@ -38,6 +33,7 @@ from picas.errors import (
     TooLarge,
     Unauthorized,
 )
+from picas.pool.couchdb.connections import Body, Connections, Reply, basic
 from picas.version import __version__
 
 _JSON_PARAMETERS = frozenset(("key", "startkey", "endkey", "start_key", "end_key"))
@@ -46,6 +42,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 READ_TRIES = 4
 _DATE_AGE = 2.0
+_CAUSE_LENGTH = 200
 
 log = logging.getLogger("picas.pool")
 
@@ -82,7 +79,7 @@ class Session:
             password.
 
     Raises:
-        ConfigError: The CA file cannot be read.
+        ConfigError: The CA file or the environment's proxy cannot be used.
     """
 
     def __init__(
@@ -104,17 +101,8 @@ class Session:
             "User-Agent": f"picas/{__version__}",
         }
         if username is not None:
-            # urllib3's helper encodes as latin-1; CouchDB reads UTF-8.
-            self._headers |= urllib3.make_headers(
-                basic_auth=f"{username}:{password or ''}".encode().decode("latin-1")
-            )
-        self._manager = _manager(self.base, ca_file, verify=verify)
-        self._http: urllib3.PoolManager | urllib3.HTTPConnectionPool = self._manager
-        self._prefix = self.base
-        if not isinstance(self._manager, urllib3.ProxyManager):
-            # All requests go to one server: it need not be looked up in each URL.
-            self._http = self._manager.connection_from_url(self.base)
-            self._prefix = urlsplit(self.base).path
+            self._headers["Authorization"] = basic(username, password or "")
+        self._connections = Connections(self.base, ca_file, verify=verify)
 
     def json(
         self,
@@ -146,8 +134,8 @@ class Session:
         waits = iter(islice(delays(0.2, 5.0), READ_TRIES - 1 if repeatable else 0))
         while True:
             try:
-                answer = self._send(operation, method, path, query, data, timeout)
-                return _parsed(operation, self.base, answer.data)
+                reply = self._send(operation, method, path, query, data, timeout)
+                return self._parsed(operation, reply)
             except (PoolUnreachable, ServerError):
                 wait = next(waits, None)
                 if wait is None or wait > self._patience():
@@ -184,34 +172,23 @@ class Session:
         """PUT a stream of known length; all of it within the time that requests may take."""
         until = time.monotonic() + self._patience()
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
-        return _parsed(
-            operation,
-            self.base,
-            self._send(
-                operation, "PUT", path, query, _in_time(stream, until), READ_SECONDS, headers
-            ).data,
-        )
+        pieces = _in_time(stream, length, until)
+        reply = self._send(operation, "PUT", path, query, pieces, READ_SECONDS, headers)
+        return self._parsed(operation, reply)
 
     def download(self, operation: str, path: str) -> Iterator[bytes]:
         """GET a body in pieces of up to 1 MiB; the status is checked before the first."""
-        answer = self._send(operation, "GET", path, None, None, READ_SECONDS, stream=True)
+        reply = self._send(operation, "GET", path, None, None, READ_SECONDS)
 
         def pieces() -> Iterator[bytes]:
-            complete = False
-            try:
-                with self._lost_connection(operation):
-                    yield from answer.stream(1 << 20)
-                complete = True
-            finally:
-                if not complete:
-                    answer.close()  # else the rest would be taken for the next answer
-                answer.release_conn()
+            with self._lost_connection(operation):
+                yield from reply.pieces(1 << 20)
 
         return pieces()
 
     def close(self) -> None:
         """Close all connections."""
-        self._manager.clear()
+        self._connections.close()
 
     def _send(
         self,
@@ -219,45 +196,49 @@ class Session:
         method: str,
         path: str,
         query: Mapping[str, object] | None,
-        body: bytes | Iterator[bytes] | None,
+        body: Body | None,
         timeout: float,
         headers: Mapping[str, str] | None = None,
-        *,
-        stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
-        url = self._prefix + path
+    ) -> Reply:
         if query:
-            url += "?" + urlencode(query)
+            path += "?" + urlencode(query)
         sent = self._headers if headers is None else {**self._headers, **headers}
         before, patience = time.time(), self._patience()
+        connect, read = min(CONNECT_SECONDS, patience), min(timeout, patience)
         with self._lost_connection(operation):
-            answer = self._http.urlopen(
-                method,
-                url,
-                body=body,
-                headers=sent,
-                timeout=urllib3.Timeout(
-                    connect=min(CONNECT_SECONDS, patience), read=min(timeout, patience)
-                ),
-                retries=False,
-                preload_content=not stream,
-                redirect=False,
-            )
-        self.clock.saw(answer.headers.get("Date"), before, time.time())
-        if answer.status >= 300:
+            reply = self._connections.send(method, path, body, sent, connect=connect, read=read)
+        self.clock.saw(reply.headers.get("Date"), before, time.time())
+        if reply.status >= 300:
             with self._lost_connection(operation):
-                reason = answer.data
-            raise _error(operation, self.base, answer.status, reason, answer.headers)
-        return answer
+                reason = reply.read()
+            raise _error(operation, self.base, reply.status, reason, reply.headers.get("Location"))
+        return reply
+
+    def _parsed(self, operation: str, reply: Reply) -> Any:
+        with self._lost_connection(operation):
+            data = reply.read()
+        if not data:
+            raise PoolUnreachable(f"{operation}: no answer from {self.base}: it broke off")
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise ServerError(f"{operation}: the answer is not JSON; is this a CouchDB?") from error
 
     @contextmanager
     def _lost_connection(self, operation: str) -> Iterator[None]:
         try:
             yield
-        except urllib3.exceptions.HTTPError as error:
-            raise _unreachable(operation, self.base, error) from error
-        except OSError as error:
-            raise PoolUnreachable(f"{operation}: no answer from {self.base}: {error}") from error
+        except ssl.SSLError as error:
+            advice = ""
+            if isinstance(error, ssl.SSLCertVerificationError):
+                advice = "; if the server has a certificate of its own authority, set ca_file"
+            raise PoolUnreachable(
+                f"{operation}: no safe connection to {self.base}: {_cause(error)}{advice}"
+            ) from error
+        except (OSError, HTTPException, ValueError, OverflowError) as error:
+            raise PoolUnreachable(
+                f"{operation}: no answer from {self.base}: {_cause(error)}"
+            ) from error
 
 
 class Clock:
@@ -324,57 +305,31 @@ def as_parameter(name: str, value: object) -> object:
     return as_text(value) if is_json else value
 
 
-def _in_time(stream: IO[bytes], until: float) -> Iterator[bytes]:
-    """Read a stream in pieces, until its time is up: each of them may take the server long.
+def _in_time(stream: IO[bytes], length: int, until: float) -> Iterator[bytes]:
+    """Read so much of a stream in pieces: each of them may take the server long.
 
     Raises:
         TimeoutError: The time is up.
+        OSError: The stream has less: what would be sent next would be taken for the rest.
     """
-    while piece := stream.read(1 << 16):
+    while length and (piece := stream.read(min(length, 1 << 16))):
         if time.monotonic() > until:
             raise TimeoutError("it takes too long to send")
+        length -= len(piece)
         yield piece
+    if length:
+        raise OSError("the file became shorter while it was sent")
 
 
-def _manager(base: str, ca_file: Path | None, *, verify: bool) -> urllib3.PoolManager:
-    settings: dict[str, Any] = {"num_pools": 2, "maxsize": 8, "block": False}
-    if base.startswith("https:") and not verify:
-        settings["cert_reqs"] = "CERT_NONE"
-        # Told once below, not by each connection.
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        log.warning("%s: its certificate is not looked at, as was asked for", base)
-    elif base.startswith("https:"):
-        try:
-            settings["ssl_context"] = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"the CA file {ca_file} cannot be read: {error}") from error
-    parts = urlsplit(base)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        proxy_parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if proxy_parts.username:
-            settings["proxy_headers"] = urllib3.make_headers(
-                proxy_basic_auth=f"{proxy_parts.username}:{proxy_parts.password or ''}"
-            )
-        host = f"{proxy_parts.scheme}://{proxy_parts.netloc.rpartition('@')[2]}"
-        return urllib3.ProxyManager(host, **settings)
-    return urllib3.PoolManager(**settings)
+def _cause(error: Exception) -> str:
+    """What an error says, in one line for a person: it may be whatever a server sent."""
+    text = " ".join(str(error).split())[:_CAUSE_LENGTH]
+    return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__
 
 
-def _parsed(operation: str, base: str, data: bytes) -> Any:
-    if not data:
-        raise PoolUnreachable(f"{operation}: no answer from {base}: it broke off")
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise ServerError(f"{operation}: the answer is not JSON; is this a CouchDB?") from error
-
-
-def _error(
-    operation: str, base: str, status: int, data: bytes, headers: Mapping[str, str]
-) -> PoolError:
+def _error(operation: str, base: str, status: int, data: bytes, location: str | None) -> PoolError:
     if status < 400:
-        place = redact(headers.get("Location", "another place"))
+        place = redact(location or "another place")
         return Refused(f"{operation}: {base} says {status}, it is at {place}; use that URL")
     try:
         answer = json.loads(data)
@@ -384,14 +339,3 @@ def _error(
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else Refused)
     advice = _ADVICE.get(kind)
     return kind(f"{operation}: {base} says {status}, {said}" + (f"; {advice}" if advice else ""))
-
-
-def _unreachable(operation: str, base: str, error: Exception) -> PoolError:
-    cause = getattr(error, "reason", None) or error
-    if isinstance(error, urllib3.exceptions.SSLError) or isinstance(cause, ssl.SSLError):
-        advice = "; if the server has a certificate of its own authority, set ca_file"
-        return PoolUnreachable(f"{operation}: no safe connection to {base}: {cause}{advice}")
-    # urllib3 names its own connection object first, which says nothing to a person.
-    text = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", str(cause))
-    text = text.removeprefix("Failed to establish a new connection: ")
-    return PoolUnreachable(f"{operation}: no answer from {base}: {text}")
