@@ -69,12 +69,18 @@ def _metered(pool: Pool, meter: Meter) -> Iterator[None]:
     real = session._send
 
     def send(*args: Sequence[Any], **more: Any) -> Any:
-        answer = real(*args, **more)
-        size = len(answer.data)
+        reply = real(*args, **more)
+        read = reply.read
+
+        def counted() -> bytes:
+            data: bytes = read()
+            meter.received += len(data)
+            meter.largest = max(meter.largest, len(data))
+            return data
+
         meter.requests += 1
-        meter.received += size
-        meter.largest = max(meter.largest, size)
-        return answer
+        reply.read = counted
+        return reply
 
     session._send = send
     try:

@@ -18,6 +18,7 @@ import pytest
 from tests.integration.certificates import self_signed
 
 from picas.errors import ConfigError, PoolUnreachable, TooLarge
+from picas.pool.couchdb.connections import KEPT
 from picas.pool.couchdb.http import Session
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"ok":true}'
@@ -180,7 +181,7 @@ def test_threads_have_connections_of_their_own() -> None:
             assert list(threads.map(lambda _: ask(asking), range(12))) == [{"ok": True}] * 12
             assert server.connections == 12
             assert list(threads.map(lambda _: ask(asking), range(12))) == [{"ok": True}] * 12
-        assert 12 < server.connections < 24
+        assert server.connections == 12 + 12 - KEPT
 
 
 def test_half_a_download_spoils_no_other_reply() -> None:
@@ -191,7 +192,7 @@ def test_half_a_download_spoils_no_other_reply() -> None:
         if "attachment" in head:
             with suppress(OSError):  # the client leaves
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n")
-                connection.sendall(b"x" * (3 << 20))
+                connection.sendall(b"x" * (1 << 20))
                 connection.recv(1)
         elif head:
             connection.sendall(OK)
@@ -211,8 +212,7 @@ def test_an_upload_that_is_refused() -> None:
             b"HTTP/1.1 413 Too Large\r\nContent-Length: 41\r\nConnection: close\r\n\r\n"
             b'{"error":"too_large","reason":"the file"}'
         )
-        connection.shutdown(socket.SHUT_RD)  # what comes further breaks the pipe
-        time.sleep(0.5)
+        time.sleep(0.5)  # then it is closed with data unread, which resets it
 
     size = 64 << 20
     with (
@@ -310,7 +310,11 @@ def test_a_fork_has_connections_of_its_own() -> None:
             warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
             child = os.fork()
         if child == 0:  # nothing of the test run may go on in it
-            os._exit(0 if ask(asking) == {"ok": True} else 1)
+            status = 1
+            try:
+                status = 0 if ask(asking) == {"ok": True} else 1
+            finally:
+                os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
         assert ask(asking) == {"ok": True}
         assert server.connections == 2

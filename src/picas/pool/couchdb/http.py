@@ -42,7 +42,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 READ_TRIES = 4
 _DATE_AGE = 2.0
-_CAUSE_LENGTH = 200
+_LINE_LENGTH = 300
 
 log = logging.getLogger("picas.pool")
 
@@ -221,7 +221,7 @@ class Session:
             raise PoolUnreachable(f"{operation}: no answer from {self.base}: it broke off")
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ServerError(f"{operation}: the answer is not JSON; is this a CouchDB?") from error
 
     @contextmanager
@@ -233,11 +233,11 @@ class Session:
             if isinstance(error, ssl.SSLCertVerificationError):
                 advice = "; if the server has a certificate of its own authority, set ca_file"
             raise PoolUnreachable(
-                f"{operation}: no safe connection to {self.base}: {_cause(error)}{advice}"
+                f"{operation}: no safe connection to {self.base}: {_in_a_line(error)}{advice}"
             ) from error
-        except (OSError, HTTPException, ValueError, OverflowError) as error:
+        except (OSError, HTTPException, ValueError, OverflowError, MemoryError) as error:
             raise PoolUnreachable(
-                f"{operation}: no answer from {self.base}: {_cause(error)}"
+                f"{operation}: no answer from {self.base}: {_in_a_line(error)}"
             ) from error
 
 
@@ -318,22 +318,22 @@ def _in_time(stream: IO[bytes], length: int, until: float) -> Iterator[bytes]:
         length -= len(piece)
         yield piece
     if length:
-        raise OSError("the file became shorter while it was sent")
+        raise OSError("not all was sent, for the file became shorter meanwhile")
 
 
-def _cause(error: Exception) -> str:
-    """What an error says, in one line for a person: it may be whatever a server sent."""
-    text = " ".join(str(error).split())[:_CAUSE_LENGTH]
-    return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__
+def _in_a_line(words: object) -> str:
+    """What an error or a server says, for a person: it may be anything at all."""
+    text = " ".join(str(words).split())[:_LINE_LENGTH]
+    return "".join(c if c.isprintable() else "?" for c in text) or type(words).__name__
 
 
 def _error(operation: str, base: str, status: int, data: bytes, location: str | None) -> PoolError:
     if status < 400:
-        place = redact(location or "another place")
+        place = redact(_in_a_line(location or "another place"))
         return Refused(f"{operation}: {base} says {status}, it is at {place}; use that URL")
     try:
         answer = json.loads(data)
-        said = f"{answer['error']}: {answer['reason']}".rstrip(".")
+        said = _in_a_line(f"{answer['error']}: {answer['reason']}").rstrip(".")
     except (ValueError, KeyError, TypeError):
         said = "no reason given"
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else Refused)
