@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import ssl
+import traceback
 import urllib.request
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -124,8 +125,10 @@ class Connections:
         connection = self._new(connect)
         try:
             connection.connect()
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            # Before Python 3.11.4 a proxy's refusal is left open there, and the socket with it.
+            traceback.clear_frames(error.__traceback__)
             raise
         return connection
 
