@@ -33,7 +33,7 @@ class Peer:
     Attributes:
         port: Where.
         connections: How many came.
-        heads: The heads of all requests that were read by `read_head`, in order.
+        heads: The heads of all requests that were read by `read_request`, in order.
     """
 
     def __init__(self, serve: Callable[["Peer", socket.socket], None]) -> None:
@@ -45,8 +45,8 @@ class Peer:
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
-    def read_head(self, connection: socket.socket) -> tuple[str, bytes]:
-        """The head of a request, and its body as its length says; empty at the end."""
+    def read_request(self, connection: socket.socket) -> tuple[str, bytes]:
+        """A request: its head, and its body as its length says; empty at the end."""
         data = b""
         while b"\r\n\r\n" not in data:
             more = connection.recv(65536)
@@ -126,13 +126,13 @@ def basic(login: str) -> str:
 
 def answers(server: Peer, connection: socket.socket) -> None:
     """Take request after request."""
-    while server.read_head(connection)[0]:
+    while server.read_request(connection)[0]:
         connection.sendall(OK)
 
 
 def answers_once(server: Peer, connection: socket.socket) -> None:
     """Take one request, and end the connection without a word of it in the reply."""
-    if server.read_head(connection)[0]:
+    if server.read_request(connection)[0]:
         connection.sendall(OK)
 
 
@@ -172,7 +172,7 @@ def test_threads_have_connections_of_their_own() -> None:
     barrier = threading.Barrier(12)
 
     def together(server: Peer, connection: socket.socket) -> None:
-        while server.read_head(connection)[0]:
+        while server.read_request(connection)[0]:
             barrier.wait(30)
             connection.sendall(OK)
 
@@ -188,7 +188,7 @@ def test_half_a_download_spoils_no_other_reply() -> None:
     """A connection whose body was not read to its end is not used again."""
 
     def long_answers(server: Peer, connection: socket.socket) -> None:
-        head, _ = server.read_head(connection)
+        head, _ = server.read_request(connection)
         if "attachment" in head:
             with suppress(OSError):  # the client leaves
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n")
@@ -230,7 +230,7 @@ def test_a_file_that_changes_while_it_is_sent(there: int, sent: int | None) -> N
 
     def keeps(server: Peer, connection: socket.socket) -> None:
         while True:
-            head, body = server.read_head(connection)
+            head, body = server.read_request(connection)
             if not head:
                 return
             bodies.append(body)
@@ -262,7 +262,7 @@ def test_what_is_no_reply(reply: bytes, said: str) -> None:
     """It is told in one short line that a terminal can show, and is nobody else's reply."""
 
     def says(server: Peer, connection: socket.socket) -> None:
-        while server.read_head(connection)[0]:
+        while server.read_request(connection)[0]:
             connection.sendall(reply if server.connections == 1 else OK)
             if server.connections == 1:
                 return
@@ -280,7 +280,7 @@ def test_a_server_that_ends_every_connection() -> None:
     """``Connection: close`` is kept to: each request has a connection of its own."""
 
     def closes(server: Peer, connection: socket.socket) -> None:
-        if server.read_head(connection)[0]:
+        if server.read_request(connection)[0]:
             connection.sendall(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
 
     with peer(closes) as server, session(f"http://127.0.0.1:{server.port}") as asking:
@@ -395,7 +395,7 @@ def test_tls_through_a_proxy(
     said: list[bytes] = []
 
     def relay(proxy: Peer, connection: socket.socket) -> None:
-        proxy.read_head(connection)
+        proxy.read_request(connection)
         with socket.create_connection(("127.0.0.1", secure.port)) as further:
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
@@ -428,7 +428,7 @@ def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
 
     def refuse(proxy: Peer, connection: socket.socket) -> None:
-        proxy.read_head(connection)
+        proxy.read_request(connection)
         connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
         if connection.recv(1) == b"":
             ended.set()

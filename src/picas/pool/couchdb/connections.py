@@ -88,7 +88,7 @@ class Connections:
         Raises:
             OSError: No connection, or it broke, or was too slow.
             HTTPException: What came is no reply.
-        ValueError: No server can have such a name.
+            ValueError: No server can have such a name.
         """
         connection = self._take(connect)
         try:
@@ -220,13 +220,13 @@ def _is_readable(connection: HTTPConnection) -> bool:
 def _tls(base: str, ca_file: Path | None, *, verify: bool) -> ssl.SSLContext:
     if not verify:
         log.warning("%s: its certificate is not verified, as was asked for", base)
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # needs no certificates of the system's
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         raise ConfigError(f"the CA file {ca_file} cannot be read: {error}") from error
 
 

@@ -329,7 +329,7 @@ def _in_a_line(words: object) -> str:
 
 def _error(operation: str, base: str, status: int, data: bytes, location: str | None) -> PoolError:
     if status < 400:
-        place = redact(_in_a_line(location or "another place"))
+        place = _in_a_line(redact(location or "another place"))
         return Refused(f"{operation}: {base} says {status}, it is at {place}; use that URL")
     try:
         answer = json.loads(data)
