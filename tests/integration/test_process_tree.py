@@ -365,12 +365,19 @@ def test_tasks_do_not_end_each_others_daemons(place: Place, daemon: str) -> None
 @pytest.mark.usefixtures("adopting")
 def test_orphans_that_end_are_reaped_while_the_task_runs(place: Place) -> None:
     """A long task that sheds orphans does not fill the process table."""
-    script = "for i in 1 2 3 4 5; do (setsid true &); (true &); done; sleep 0.4; exit 0"
-    thread = threading.Thread(target=place.task(script).run)
+    orphan = "sh -c 'echo $$ >pid$0'"
+    orphans = f"for i in 1 2 3; do (setsid {orphan} a$i &); ({orphan} b$i &); done"
+    task = place.task(f"{orphans}; while [ ! -e seen ]; do sleep 0.02; done")
+    thread = threading.Thread(target=task.run)
     thread.start()
-    time.sleep(0.3)
-    assert zombies() == []
+    pids = place.pids(6)
+    deadline = time.monotonic() + 10
+    while (left := [p for p in pids if proctree.look(p)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    runs = thread.is_alive()
+    (place.path / "seen").touch()
     thread.join()
+    assert (left, runs) == ([], True)
 
 
 @pytest.mark.usefixtures("adopting")
