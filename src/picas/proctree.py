@@ -12,7 +12,6 @@ Without ``/proc`` (macOS) only the process group is known, and ended.
 import ctypes
 import logging
 import os
-import random
 import resource
 import signal
 import sys
@@ -24,6 +23,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from picas.dice import dice
 
 MARK: Final = "PICAS_TASK"
 """Environment variable by which the processes of a task are told from all others."""
@@ -40,7 +41,6 @@ _RLIMIT_LOCKS: Final = 10
 _NOBODY: Final = -2  # -1 is what a process shows while it is being reaped
 _KIBIBYTE: Final = 1 if sys.platform == "darwin" else 1024
 
-_random = random.Random()  # of our own: nobody seeds it, and it needs no system call
 _log = logging.getLogger("picas.process")
 _have_proc = Path("/proc/self/stat").exists()
 _ticks_per_second = os.sysconf("SC_CLK_TCK")
@@ -208,7 +208,7 @@ class Mark:
 
     def __init__(self) -> None:
         # Always 19 digits in decimal, so that it is not found inside another number.
-        self._limit = (1 << 61) | _random.getrandbits(61)
+        self._limit = (1 << 61) | dice.getrandbits(61)
         self._nonce = f"{os.getpid():x}-{self._limit:016x}"
         self.made = _ticks()
 

@@ -63,6 +63,8 @@ class State(enum.Enum):
 _WAITING = frozenset(("not_before", "avoid", "avoid_until"))
 """Fields that keep a free token from being claimed."""
 
+_JOB = frozenset(JOB_ID_FIELDS)
+
 _STANDING = frozenset(("type", "lock", "done", "pilot", "lease", "attempts"))
 """Fields that only the changes of state write: a task that meddles must not lose its token."""
 
@@ -168,7 +170,7 @@ def new(fields: Mapping[str, Any], token_id: str | None = None) -> Document:
 
 def claim(doc: Document, now: float, holder: Holder, lease: str) -> Document:
     """Todo to locked: hand the token to a pilot under a fresh lease."""
-    claimed = {name: value for name, value in doc.items() if name not in JOB_ID_FIELDS}
+    claimed = {name: value for name, value in doc.items() if name not in _JOB}
     claimed |= {"lock": int(now), "done": 0, "exit_code": "", "hostname": holder.host}
     claimed |= {"pilot": holder.pilot, "lease": lease, **holder.job}
     return claimed
@@ -452,4 +454,4 @@ def _without_lease(doc: Document) -> Document:
 
 
 def _without_job(doc: Document) -> Document:
-    return {name: value for name, value in doc.items() if name not in JOB_ID_FIELDS}
+    return {name: value for name, value in doc.items() if name not in _JOB}

@@ -10,19 +10,39 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from picas import token
 from picas.conditions import parse
-from picas.errors import Forbidden, PoolMissing, ServerError, Unsupported
-from picas.pool import Pool, connect
+from picas.errors import (
+    Forbidden,
+    PoolMissing,
+    ServerError,
+    TokenMissing,
+    Unsupported,
+    ViewMissing,
+)
+from picas.needs import Offer
+from picas.pool import Pool, Settlement, connect
+from picas.pool.sqlite import SqliteStore
 from picas.token import State
 from picas.views import Design
-from tests.contract.support import TODO, claim_all, claim_one, content, fill, numbered, settle
+from tests.contract.support import (
+    TODO,
+    claim_all,
+    claim_one,
+    content,
+    edit,
+    fill,
+    numbered,
+    outcome,
+    settle,
+)
 
 CLAIMER = """
 import sys
@@ -253,13 +273,192 @@ def test_removed_under_a_running_pilot(pool: Pool, file: Path) -> None:
         pool.counts()
 
 
+def indexes(file: Path) -> set[str]:
+    """Names of the indexes in a file."""
+    with closing(sqlite3.connect(file)) as db:
+        return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+
+
 def test_deleted_design_leaves_no_index(pool: Pool, file: Path) -> None:
-    """A design that was removed costs no more at each write."""
+    """A design that was removed, or has no condition that an index can hold, costs no index."""
+    before = indexes(file)
+    pool.add_design(Design("Own", parse("cores > 4")))
+    assert len(indexes(file)) == len(before) + 2
+    pool.add_design(Design("Own", parse("größe > 4")))
+    assert indexes(file) == before
     pool.add_design(Design("Own", parse("cores > 4")))
     pool.remove_design("Own")
+    assert indexes(file) == before
+
+
+def test_claims_go_in_the_order_of_pushes(pool: Pool) -> None:
+    """What was pushed first runs first, whatever the ids; also in a view with a condition."""
+    pool.add_design(Design("Big", parse("size > 5")))
+    ids = fill(pool, "m", "z", "a", "k", size=9)
+    fill(pool, "b", size=1)
+    assert [claim_one(pool, view=view)["_id"] for view in ("Big/todo", TODO)] == ids[:2]
+    assert [doc["_id"] for doc in pool.claim("Big/todo", 5, token.Holder("p", "h"))] == ids[2:]
+
+
+def test_view_that_gets_another_condition(pool: Pool) -> None:
+    """A process at work in a view goes on in it when somebody gives it another condition."""
+    pool.add_design(Design("Some", parse("size > 5")))
+    fill(pool, "a", "b", size=9)
+    assert claim_one(pool, view="Some/todo")["_id"] == "a"
+    fill(pool, "c", size=1)
+    with connect(pool.store.url) as other:
+        other.add_design(Design("Some", parse("size < 5")))
+    assert claim_all(pool, view="Some/todo")[0]["_id"] == "c"
+    with connect(pool.store.url) as other:
+        # This name cannot be in an index: all rows are looked through.
+        other.add_design(Design("Some", parse("size > 5 or größe == 1")))
+    assert claim_all(pool, view="Some/todo")[0]["_id"] == "b"
+
+
+def test_view_that_goes_during_a_look(pool: Pool) -> None:
+    """A look for work sees the pool as it was when it began, whatever becomes of the view."""
+    pool.add_design(Design("Some", parse("size > 5")))
+    fill(pool, "a", size=1)
+    ids = [*fill(pool, "b", size=9, not_before=1), *fill(pool, "c", size=9)]
+    looks: list[str] = []
+
+    def ready_at(doc: token.Document) -> float:
+        if not looks:
+            with connect(pool.store.url) as other:
+                other.remove_design("Some")
+                other.delete(["c"])
+        looks.append(doc["_id"])
+        return 0.0 if len(looks) > 2 else pool.now() + 100  # so that it looks again
+
+    found = pool.store.candidates("Some/todo", 5, ready_at)
+    assert (found.docs, looks) == ((), ids)
+    with pytest.raises(ViewMissing):
+        pool.store.candidates("Some/todo", 5, ready_at)
+
+
+def test_look_that_fails_holds_nothing(pool: Pool) -> None:
+    """An error in the middle of a look leaves no transaction behind, which would hold others up."""
+    fill(pool, "a")
+
+    def ready_at(_: token.Document) -> float:
+        raise RuntimeError("no idea")
+
+    with pytest.raises(RuntimeError, match="no idea"):
+        pool.store.candidates(TODO, 1, ready_at)
+    fill(pool, "b")
+    with connect(pool.store.url) as other:
+        assert other.counts()[State.TODO] == 2
+
+
+def test_index_of_another_version(pool: Pool, file: Path) -> None:
+    """A view whose index in the file is not what this version would make is read without it."""
+    pool.add_design(Design("Some", parse("size > 5")))
+    (name,) = [name for name in indexes(file) if name.startswith("free ")]
     with closing(sqlite3.connect(file)) as db:
-        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master")]
-    assert not [name for name in names if name.startswith("view ")]
+        db.execute(f'DROP INDEX "{name}"')
+        db.execute(f'CREATE INDEX "{name}" ON documents (number) WHERE state IS NULL')
+    with connect(pool.store.url) as other:
+        fill(other, "a", size=9)
+        fill(other, "b", size=1)
+        assert claim_all(other, view="Some/todo")[0]["_id"] == "a"
+
+
+def test_refused_design_keeps_the_view(pool: Pool) -> None:
+    """A design that cannot be written leaves the one before as it was, with its index."""
+    pool.add_design(Design("Some", parse("size > 5")))
+    fill(pool, "a", size=9)
+    (doc,) = pool.store.read(["_design/Some"])
+    assert doc is not None
+    stub = {"_attachments": {"none": {"stub": True, "length": 1}}}
+    broken = {**Design("Some", parse("size < 5")).document(), **stub, "_rev": doc["_rev"]}
+    (answer,) = pool.store.write([broken])
+    assert isinstance(answer.error, TokenMissing)
+    assert claim_one(pool, view="Some/todo")["_id"] == "a"
+
+
+@pytest.mark.parametrize("view", [TODO, "Big/todo"])
+def test_oldest_tokens_are_not_left_behind(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, view: str
+) -> None:
+    """However many come in behind: what was passed over, or given back, has its turn."""
+    pool.add_design(Design("Big", parse("size > 5")))
+    holder, now = token.Holder("p", "h"), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    fill(pool, "back", "large", *numbered(100), size=9)
+    edit(pool, "large", cores=4)
+    (back,) = pool.claim(view, 1, holder, Offer("h", cores=1))
+    assert (back["_id"], claim_one(pool, view=view)["_id"]) == ("back", "large")
+    edit(pool, "large", lock=0)
+    (first,) = pool.claim(view, 1, holder, Offer("h", cores=1))
+    pool.release([back])
+    claimed = []
+    for number in range(40):
+        fill(pool, f"new-{number}", size=9)
+        claimed += [doc["_id"] for doc in pool.claim(view, 1, holder)]
+        now[0] += 0.5
+    assert claimed[0] not in ("back", "large")
+    assert {"back", "large"} <= set(claimed)
+    assert first["_id"] == "t0000"
+
+
+def test_leap_is_to_any_of_the_tokens(pool: Pool) -> None:
+    """Where pilots meet, each goes on somewhere else."""
+    fill(pool, *numbered(200))
+    places = set()
+    for _ in range(40):
+        pool.store._work.crowded()  # type: ignore[attr-defined]
+        pool.store._work._walks.clear()  # type: ignore[attr-defined]
+        (doc,) = pool.store.candidates(TODO, 1, lambda _: 0.0).docs
+        places.add(int(doc["_id"][1:]) // 50)
+    assert places == {0, 1, 2, 3}
+
+
+def steps(pool: Pool, work: Callable[[], object]) -> int:
+    """What a verb costs SQLite: steps of its virtual machine, in hundreds."""
+    store, counted = pool.store, [0]
+    assert isinstance(store, SqliteStore)
+
+    def count() -> int:
+        counted[0] += 1
+        return 0
+
+    store._db.set_progress_handler(count, 100)
+    work()
+    store._db.set_progress_handler(None, 100)
+    return counted[0]
+
+
+@pytest.mark.parametrize("view", [TODO, "Big/todo"])
+@pytest.mark.parametrize("others", ["done", "waiting", "unfit"])
+def test_looking_for_work_costs_the_same_in_a_full_pool(pool: Pool, view: str, others: str) -> None:
+    """A claim and a look for changes take as many steps beside 3,000 tokens as beside 100."""
+    pool.add_design(Design("Big", parse("size > 5")))
+    offer = Offer("h", cores=8)
+    fields: dict[str, dict[str, Any]] = {
+        "done": {},
+        "waiting": {"not_before": pool.now() + 1000},
+        "unfit": {"cores": 64},
+    }
+
+    def claim() -> list[token.Document]:
+        return pool.claim(view, 10, token.Holder("p", "h"), offer)
+
+    def costs(tokens: int) -> tuple[int, int]:
+        fill(pool, *(f"{tokens}-{i}" for i in range(tokens)), size=9, **fields[others])
+        if others == "done":
+            pool.settle([Settlement(doc, outcome()) for doc in claim_all(pool)])
+        fill(pool, *(f"{tokens}-last-{i}" for i in range(20)), size=9)
+        assert len(claim()) == 10  # the first look finds the place
+        since = pool.changes(None, timeout=0).seq
+        fill(pool, f"{tokens}-new", size=9)
+        changes = steps(pool, lambda: pool.changes(since, timeout=0, todo=True))
+        cost = steps(pool, claim)
+        pool.delete([doc["_id"] for doc in pool.find("Monitor/overview_total")])
+        return cost, changes
+
+    (claim_few, changes_few), (claim_many, changes_many) = costs(100), costs(3_000)
+    assert claim_many <= claim_few * 1.5 + 2
+    assert changes_many <= changes_few + 2
 
 
 def test_closing_while_another_thread_waits(file: Path) -> None:

@@ -367,7 +367,7 @@ def test_orphans_that_end_are_reaped_while_the_task_runs(place: Place) -> None:
     """A long task that sheds orphans does not fill the process table."""
     orphan = "sh -c 'echo $$ >pid$0'"
     orphans = f"for i in 1 2 3; do (setsid {orphan} a$i &); ({orphan} b$i &); done"
-    task = place.task(f"{orphans}; while [ ! -e seen ]; do sleep 0.02; done")
+    task = place.task(f"{orphans}; while [ ! -e seen ]; do sleep 0.02; done", time_limit=60)
     thread = threading.Thread(target=task.run)
     thread.start()
     pids = place.pids(6)

@@ -43,7 +43,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("packing",),
     ("needs",),
     ("token",),
-    ("jobid", "backoff", "cgroup", "javascript", "units", "wellformed"),
+    ("jobid", "backoff", "cgroup", "dice", "javascript", "units", "wellformed"),
     ("errors", "version"),
 ]
 """Top to bottom: a module imports only from layers below its own, and from its own package."""

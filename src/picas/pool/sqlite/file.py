@@ -1,14 +1,17 @@
 """The file of an embedded pool: its layout, connections to it, and what its errors mean."""
 
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from picas.backoff import delays
 from picas.errors import Forbidden, PoolError, ServerError, Unsupported
+from picas.token import Document
 
 BUSY_SECONDS = 60.0
 """How long a process waits for others that write."""
@@ -17,20 +20,28 @@ CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log (16 MB) from which on it goes into the file. A token's page is
 written for its claim and for its result: the fewer such moments, the more often both go at once."""
 
-FORMAT = 2
+FORMAT = 3
 """Number of the layout below, kept in the file's ``user_version``."""
 
-LAYOUT = """
+READY = "state = 'todo' AND not_before <= 0"
+WAITING = "state = 'todo' AND not_before > 0"
+"""Free tokens that wait for no moment, and those that do or did; in the words of the indexes below:
+SQLite uses these only where it finds the same words again."""
+
+LAYOUT = f"""
 CREATE TABLE documents (
-    id    TEXT PRIMARY KEY,
-    seq   INTEGER NOT NULL,
-    rev   TEXT NOT NULL,
-    state TEXT,
+    number INTEGER PRIMARY KEY,
+    id     TEXT NOT NULL UNIQUE,
+    seq    INTEGER NOT NULL,
+    rev    TEXT NOT NULL,
+    state  TEXT,
     not_before REAL NOT NULL,
-    body  TEXT NOT NULL
+    body   TEXT NOT NULL
 );
-CREATE INDEX documents_by_state ON documents (state, id, not_before);
+CREATE INDEX documents_by_state ON documents (state, id);
 CREATE INDEX documents_by_seq ON documents (seq);
+CREATE INDEX documents_free ON documents (number) WHERE {READY};
+CREATE INDEX documents_waiting ON documents (not_before) WHERE {WAITING};
 CREATE TABLE counter (seq INTEGER NOT NULL);
 INSERT INTO counter VALUES (0);
 """
@@ -74,6 +85,12 @@ def _use_wal(db: sqlite3.Connection) -> None:
 def layout_of(db: sqlite3.Connection) -> int:
     """The number of a file's layout; 0 for a new one."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def document(row: Sequence[Any]) -> Document:
+    """A document as it was written, from its row: id, revision and text."""
+    doc_id, rev, body = row
+    return {"_id": doc_id, "_rev": rev, **json.loads(body)}
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 Keys are ids here (the names of states in ``overview_total``), and are ordered by code point.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from picas.errors import Refused, Unsupported
 from picas.pool.base import Query, Rows
+from picas.pool.sqlite.file import document
 from picas.views import FREE, OVERVIEW, split
 
 ALL = "_all_docs"
@@ -116,7 +116,7 @@ def _row(row: Sequence[Any], *, of_all: bool = False) -> _Row:
     doc_id, rev, body = row
     made: _Row = {"id": doc_id, "key": doc_id, "value": {"rev": rev} if of_all else doc_id}
     if body is not None:
-        made["doc"] = {"_id": doc_id, "_rev": rev, **json.loads(body)}
+        made["doc"] = document(row)
     return made
 
 

@@ -6,8 +6,6 @@ the writer do not wait for each other.
 """
 
 import json
-import os
-import random
 import sqlite3
 import threading
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from picas import token
+from picas.dice import dice
 from picas.errors import (
     Conflict,
     Forbidden,
@@ -26,16 +25,17 @@ from picas.errors import (
     TokenMissing,
     TooLarge,
     Unsupported,
-    ViewMissing,
 )
 from picas.needs import not_before
 from picas.pool.base import Candidates, Changes, Query, ReadyAt, Rows, Store, Written
 from picas.pool.filesystem import refuse_network
-from picas.pool.sqlite import attachments, rows
-from picas.pool.sqlite.file import FORMAT, LAYOUT, Connection, errors, layout_of
+from picas.pool.sqlite import attachments, designs, rows
+from picas.pool.sqlite.designs import Designs
+from picas.pool.sqlite.file import FORMAT, LAYOUT, Connection, document, errors, layout_of
 from picas.pool.sqlite.watch import FileWatch
+from picas.pool.sqlite.work import WorkFinder
 from picas.token import Document, State
-from picas.views import FREE, MONITOR, Design, split
+from picas.views import MONITOR
 
 MAX_DOCUMENT_BYTES = 8_000_000
 """As CouchDB's default, so that a pool can move there."""
@@ -47,8 +47,6 @@ _PUT = (
     "state = excluded.state, not_before = excluded.not_before, body = excluded.body"
 )
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-_random = random.Random()  # of our own: nobody seeds it
-os.register_at_fork(after_in_child=_random.seed)
 
 _BLIND_SECONDS = 1.0
 _AFTER_A_SIGN = (0.002, 0.02)
@@ -116,11 +114,8 @@ class SqliteStore(Store):
         self.address = f"sqlite:///{self.path}"
         self._local = threading.local()
         self._closings = 0
-        self._designs: dict[str, tuple[str, Design]] = {}
-        # Behind which id to look in each view: tokens before it are not for this pilot, or likely
-        # to be claimed by another one in this moment.
-        self._behind: dict[str, str] = {}
-        self._leap = False  # a write met another revision: others are at work in the same place
+        self._designs = Designs(self.url)
+        self._work = WorkFinder()
 
     # --- the file ------------------------------------------------------------------------------
 
@@ -208,13 +203,17 @@ class SqliteStore(Store):
             )
 
     @contextmanager
-    def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
-        """One transaction of this thread; inside another one, a part of that."""
+    def _transaction(self, db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """One transaction of this thread; inside another, a part of that.
+
+        One to read (``DEFERRED``) sees the file as it was at the first look; nothing is written in
+        it.
+        """
         if db.in_transaction:
             yield
             return
         with errors(self.path):
-            db.execute("BEGIN IMMEDIATE")
+            db.execute(f"BEGIN {kind}")
             try:
                 yield
                 db.execute("COMMIT")
@@ -235,7 +234,7 @@ class SqliteStore(Store):
                 rows = db.execute(
                     f"SELECT id, rev, body FROM documents WHERE id IN ({marks})", page
                 )
-                found.update((row[0], _document(row)) for row in rows)
+                found.update((row[0], document(row)) for row in rows)
         return [found.get(doc_id) for doc_id in ids]
 
     def write(self, docs: Sequence[Document]) -> list[Written]:
@@ -251,7 +250,7 @@ class SqliteStore(Store):
             for number, new in enumerate(prepared, seq - len(docs) + 1):
                 standing, has_attachments = there.get(new.id, (None, False))
                 if standing != new.old_rev:
-                    self._leap = True
+                    self._work.crowded()
                     why = Conflict(f"{new.id!r} was changed or made by someone else in {self.url}")
                     written.append(Written(new.id, None, why))
                     continue
@@ -279,7 +278,7 @@ class SqliteStore(Store):
         """Make ready what can be without looking at what there is."""
         new = _New(doc["_id"], doc.get("_rev"))
         generation = int(new.old_rev.split("-", 1)[0]) + 1 if new.old_rev else 1
-        new.rev = f"{generation}-{_random.getrandbits(64):016x}"
+        new.rev = f"{generation}-{dice.getrandbits(64):016x}"
         new.deleted = bool(doc.get("_deleted"))
         if new.deleted:
             return new
@@ -309,16 +308,16 @@ class SqliteStore(Store):
             db.execute("DELETE FROM documents WHERE id = ?", (new.id,))
             attachments.drop(db, new.id)
             if is_design:
-                db.execute(f"DROP INDEX IF EXISTS {_index_name(new.id)}")
+                designs.drop_indexes(db, new.id)
             return None
-        if is_design:
-            self._index_design(db, new.id, new.body)
         if has_attachments or new.files is not None:
             plan = new.files or attachments.Plan(new.id)
             try:
                 batch.files.add(plan.against(db if has_attachments or plan.kept else None))
             except TokenMissing as error:
                 return error
+        if is_design:
+            designs.make_indexes(db, new.id, new.body)
         batch.rows.append((new.id, seq, new.rev, new.state, new.waits, new.text))
         return None
 
@@ -346,51 +345,10 @@ class SqliteStore(Store):
         *,
         quick: bool = False,  # noqa: ARG002 - views are up to date at all times
     ) -> Candidates:
-        where, now = f"state = 'todo' AND {self._sql(view)}", self.now()
-        with errors(self.path):
-            if self._leap:
-                self._leap, self._behind[view] = False, self._anywhere()
-            if behind := self._behind.get(view):
-                docs, _ = self._ready(where, now, behind, limit, ready_at)
-                if docs:
-                    return Candidates(docs)
-            docs, passed_over = self._ready(where, now, "", limit, ready_at)
-            if docs:
-                self._behind[view] = passed_over[-1][0] if passed_over else ""
-                return Candidates(docs)
-            (due,) = self._db.execute(
-                f"SELECT min(not_before) FROM documents WHERE {where} AND not_before > ?", (now,)
-            ).fetchone()
-        moments = [at for _, at in passed_over]
-        return Candidates.later(moments if due is None else [*moments, due])
-
-    def _anywhere(self) -> str:
-        """The id of any document."""
-        (last,) = self._db.execute("SELECT max(rowid) FROM documents").fetchone()
-        row = self._db.execute(
-            "SELECT id FROM documents WHERE rowid >= ? LIMIT 1", (_random.randint(1, last or 1),)
-        ).fetchone()
-        return str(row[0]) if row else ""
-
-    def _ready(
-        self, where: str, now: float, behind: str, limit: int, ready_at: ReadyAt
-    ) -> tuple[list[Document], list[tuple[str, float]]]:
-        """Tokens behind an id that are ready; and those before the first of them that are not."""
-        docs: list[Document] = []
-        passed_over: list[tuple[str, float]] = []
-        rows = self._db.execute(
-            "SELECT id, rev, body FROM documents "
-            f"WHERE {where} AND not_before <= ? AND id > ? ORDER BY id",
-            (now, behind),
-        )
-        for doc in map(_document, rows):
-            if (at := ready_at(doc)) <= now:
-                docs.append(doc)
-                if len(docs) >= limit:
-                    break
-            elif not docs:
-                passed_over.append((doc["_id"], at))
-        return docs, passed_over
+        db = self._db
+        with self._transaction(db, "DEFERRED"):
+            free = self._designs.free(db, view)
+            return self._work.candidates(db, view, free, limit, ready_at)
 
     def find(self, view: str, *, after: str = "", limit: int | None = None) -> Iterator[Document]:
         where = self._sql(view)
@@ -400,7 +358,7 @@ class SqliteStore(Store):
             page = _PAGE if left is None else min(_PAGE, left)
             with errors(self.path):
                 rows = self._db.execute(query, (after, page)).fetchall()
-            yield from map(_document, rows)
+            yield from map(document, rows)
             if len(rows) < page:
                 return
             after = rows[-1][0]
@@ -429,54 +387,10 @@ class SqliteStore(Store):
         return {doc["_id"].removeprefix("_design/"): doc for doc in docs if doc is not None}
 
     def _sql(self, view: str) -> str:
-        """The condition of a view, or `ViewMissing` with the names that there are."""
-        name, part = split(view)
-        design = self._design(name)
-        if design is None or part not in design.views:
-            designs = self._all_designs().items()
-            known = [f"{n}/{v}" for n, d in designs for v in d.views if v != FREE]
-            raise ViewMissing(f"no view {view!r} in {self.url}; there are: {', '.join(known)}")
-        if design.raw:
-            raise Unsupported(
-                f"{view} is a JavaScript view, which the embedded store cannot run; make it with "
-                "'picas views add NAME --where CONDITION', or use a CouchDB pool"
-            )
-        return f"({design.sql(part)})"
-
-    def _design(self, name: str) -> Design | None:
+        """The condition of a view."""
+        db = self._db
         with errors(self.path):
-            row = self._db.execute(
-                "SELECT rev FROM documents WHERE id = ?", (f"_design/{name}",)
-            ).fetchone()
-        if row is None:
-            return None
-        cached = self._designs.get(name)
-        if cached is None or cached[0] != row[0]:
-            (doc,) = self.read([f"_design/{name}"])
-            if doc is None:
-                return None
-            cached = self._designs[name] = (doc["_rev"], Design.from_document(doc))
-        return cached[1]
-
-    def _all_designs(self) -> dict[str, Design]:
-        return {name: Design.from_document(doc) for name, doc in self.designs().items()}
-
-    def _index_design(self, db: sqlite3.Connection, doc_id: str, body: Document) -> None:
-        """Give a design with a condition an index of its own, as CouchDB gives every view one."""
-        design = Design.from_document({"_id": doc_id, **body})
-        if design.raw:
-            raise Unsupported(
-                f"the views of {design.name} are JavaScript, which the embedded store cannot run; "
-                "use 'picas views add NAME --where CONDITION', or a CouchDB pool"
-            )
-        index = _index_name(doc_id)
-        db.execute(f"DROP INDEX IF EXISTS {index}")
-        condition = design.where.sql() if design.where else ""
-        # An index cannot hold the subquery that odd field names need; then the view is scanned.
-        if condition and "SELECT" not in condition:
-            db.execute(
-                f"CREATE INDEX {index} ON documents (state, id, not_before) WHERE {condition}"
-            )
+            return self._designs.sql(db, view)
 
     # --- attachments and changes ---------------------------------------------------------------
 
@@ -531,22 +445,14 @@ class SqliteStore(Store):
 
     def _changed(self, after: str | None, *, todo: bool) -> Changes:
         """What changed after a point, as it is now."""
-        condition = f" AND state = 'todo' AND not_before <= {self.now()}" if todo else ""
+        condition = " AND state = 'todo' AND not_before <= ?" if todo else ""
         with errors(self.path):
             (latest,) = self._db.execute("SELECT seq FROM counter").fetchone()
             if after is None or int(after) >= latest:
                 return Changes(str(latest))
             rows = self._db.execute(
-                f"SELECT id FROM documents WHERE seq > ? AND seq <= ?{condition}",
-                (int(after), latest),
+                "SELECT id FROM documents INDEXED BY documents_by_seq "
+                f"WHERE seq > ? AND seq <= ?{condition}",
+                (int(after), latest, *((self.now(),) if todo else ())),
             )
             return Changes(str(latest), [row[0] for row in rows])
-
-
-def _document(row: Sequence[Any]) -> Document:
-    doc_id, rev, body = row
-    return {"_id": doc_id, "_rev": rev, **json.loads(body)}
-
-
-def _index_name(design_id: str) -> str:
-    return f'"view {design_id.encode().hex()}"'

@@ -1,0 +1,117 @@
+"""Finding tokens that may be claimed, in the order in which they were pushed.
+
+That is how they lie in the file: what is claimed together, and later recorded together, is then
+on a few pages. Those that have, or had, to wait for a time stand apart (see
+`picas.pool.sqlite.designs.Free`), so that nobody walks through them.
+
+Each pilot remembers for a while where it found the first that was ready for it. Where its claims
+meet those of others, it goes on at a random place.
+"""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from picas.dice import dice
+from picas.pool.base import Candidates, ReadyAt
+from picas.pool.sqlite.designs import Free
+from picas.pool.sqlite.file import document
+from picas.token import Document
+
+AGAIN_SECONDS = 10.0
+"""How often a look begins anew, with those that had to wait and the oldest of the others: tokens
+are given back, or were passed over, while new ones come in behind them all the time."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A pilot's way through a view.
+
+    Attributes:
+        behind: Only tokens with higher numbers are looked at.
+        until: When the walk begins anew, by the monotonic clock.
+    """
+
+    behind: int = 0
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Tokens that are ready, the number of the first, and when those come due that are not."""
+
+    docs: list[Document]
+    first: int
+    later: list[float]
+
+
+class WorkFinder:
+    """Finds candidates in the rows of a file."""
+
+    def __init__(self) -> None:
+        self._walks: dict[str, _Walk] = {}
+        self._leap = False
+
+    def crowded(self) -> None:
+        """A write met another revision than was read: others are at work in the same place."""
+        self._leap = True
+
+    def candidates(
+        self, db: sqlite3.Connection, view: str, free: Free, limit: int, ready_at: ReadyAt
+    ) -> Candidates:
+        """See `picas.pool.base.Store.candidates`.
+
+        Args:
+            db: The database.
+            view: The name of the view.
+            free: Its free tokens.
+            limit: How many at most.
+            ready_at: From when on a document may be claimed.
+        """
+        now = time.time()
+
+        def take(rows: str, value: float) -> _Found:
+            return _take(db, rows, value, limit, now, ready_at)
+
+        walk = self._begin(db, view, free)
+        if walk.behind and (found := take(free.ready, walk.behind)).docs:
+            walk.behind = found.first - 1
+            return Candidates(found.docs)
+        waited = take(free.waited, now)
+        if waited.docs:
+            return Candidates(waited.docs)
+        found = take(free.ready, 0)
+        if found.docs:
+            walk.behind = found.first - 1
+            return Candidates(found.docs)
+        due = db.execute(f"SELECT not_before FROM {free.waiting} LIMIT 1", (now,)).fetchone()
+        return Candidates.later([*waited.later, *found.later, *(due or ())])
+
+    def _begin(self, db: sqlite3.Connection, view: str, free: Free) -> _Walk:
+        """Where the next look begins."""
+        walk = self._walks.setdefault(view, _Walk())
+        if time.monotonic() >= walk.until:
+            walk.behind, walk.until = 0, time.monotonic() + AGAIN_SECONDS
+        if self._leap:
+            self._leap = False
+            ends = (f"SELECT number FROM {free.ready} {way} LIMIT 1" for way in ("", "DESC"))
+            numbers = [row[0] for end in ends for row in db.execute(end, (walk.behind,))]
+            walk.behind = dice.randint(numbers[0], numbers[1]) - 1 if numbers else 0
+        return walk
+
+
+def _take(
+    db: sqlite3.Connection, rows: str, value: float, limit: int, now: float, ready_at: ReadyAt
+) -> _Found:
+    docs: list[Document] = []
+    first, later = 0, []
+    for number, *row in db.execute(f"SELECT number, id, rev, body FROM {rows}", (value,)):
+        doc = document(row)
+        if (at := ready_at(doc)) > now:
+            later.append(at)
+            continue
+        first = first or number
+        docs.append(doc)
+        if len(docs) >= limit:
+            break
+    return _Found(docs, first, later)
