@@ -255,8 +255,18 @@ def test_a_file_that_changes_while_it_is_sent(there: int, sent: int | None) -> N
         (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\nx", ""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx", "more expected"),
         (b"\x1b[31mSSH-2.0-OpenSSH_9.2\0" + b"y" * 60_000 + b"\r\n", r"\?\[31mSSH-2.0-OpenSSH"),
+        (b"HTTP/2.0 200 OK\r\n\r\n", "HTTP/2.0 200 OK"),
+        (b"HTTP/1.1 +20 OK\r\n\r\n", r"HTTP/1.1 \+20 OK"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1", "ended the connection"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n", "no field"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: +11\r\n\r\n" + OK[-11:], "no number"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n", "more than 100 fields"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"y" * 66_000 + b"\r\n\r\n", "more than 65536 bytes"),
     ],
-    ids=["interim", "endless", "half", "garbage"],
+    ids=[
+        *("interim", "endless", "half", "garbage", "version", "status", "half a head", "no field"),
+        *("odd length", "many fields", "long field"),
+    ],
 )
 def test_what_is_no_reply(reply: bytes, said: str) -> None:
     """It is told in one short line that a terminal can show, and is nobody else's reply."""
@@ -274,6 +284,37 @@ def test_what_is_no_reply(reply: bytes, said: str) -> None:
         assert len(str(caught.value)) < 400
         assert ask(asking) == {"ok": True}
         assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept"),
+    [
+        (b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n" + OK, True),
+        (OK.replace(b"OK", b"").replace(b"Content-Length: 11", b"content-length:\t11 "), True),
+        (OK.replace(b"\r\n", b"\n"), True),
+        (OK.replace(b"\r\n", b"\r\nContent-Length: 11\r\n", 1), True),
+        (
+            b"HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: Chunked\r\n\r\n"
+            b'4\r\n{"ok\r\n7\r\n":true}\r\n0\r\n\r\n',
+            True,
+        ),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"ok":true}', False),
+        (OK.replace(b"HTTP/1.1", b"HTTP/1.0"), False),
+    ],
+    ids=["continue", "letters", "line ends", "twice", "chunks", "no length", "HTTP/1.0"],
+)
+def test_forms_of_a_reply(reply: bytes, kept: bool) -> None:
+    """What HTTP/1 allows is understood, and it is known whether the connection goes on."""
+
+    def says(server: Peer, connection: socket.socket) -> None:
+        while server.read_request(connection)[0]:
+            connection.sendall(reply)
+            if not kept:
+                return
+
+    with peer(says) as server, session(f"http://127.0.0.1:{server.port}") as asking:
+        assert [ask(asking) for _ in range(3)] == [{"ok": True}] * 3
+        assert server.connections == (1 if kept else 3)
 
 
 def test_a_server_that_ends_every_connection() -> None:

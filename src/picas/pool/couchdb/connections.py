@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from http.client import (
     HTTPConnection,
     HTTPException,
-    HTTPResponse,
     HTTPSConnection,
     IncompleteRead,
 )
@@ -25,6 +24,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from picas.errors import ConfigError
+from picas.pool.couchdb.response import Response
 
 KEPT = 8
 """Connections without a request that are kept."""
@@ -96,7 +96,7 @@ class Connections:
             # A server that refuses a body may answer before it has read all of it.
             with suppress(*_ENDED):
                 connection.request(method, self._prefix + path, body, {**self._headers, **headers})
-            return Reply(_final(connection.getresponse()), connection, self)
+            return Reply(_reply(connection), connection, self)
         except BaseException:
             connection.close()
             raise
@@ -123,6 +123,7 @@ class Connections:
                     return connection
                 connection.close()  # the server ended it meanwhile
         connection = self._new(connect)
+        connection.response_class = Response
         try:
             connection.connect()
         except BaseException as error:
@@ -154,14 +155,14 @@ class Reply:
 
     Attributes:
         status: The HTTP status.
-        headers: Its headers.
+        fields: Its header fields, by their names in lower case.
     """
 
     def __init__(
-        self, response: HTTPResponse, connection: HTTPConnection, connections: Connections
+        self, response: Response, connection: HTTPConnection, connections: Connections
     ) -> None:
         self.status = response.status
-        self.headers = response.headers
+        self.fields = response.fields
         self._response = response
         self._connection = connection
         self._connections = connections
@@ -201,7 +202,9 @@ def _close(idle: list[HTTPConnection]) -> None:
             idle.pop().close()
 
 
-def _final(response: HTTPResponse) -> HTTPResponse:
+def _reply(connection: HTTPConnection) -> Response:
+    response = connection.getresponse()
+    assert isinstance(response, Response)
     if response.status < 200:  # the reply itself is still to come
         response.close()
         raise HTTPException(f"it says {response.status} first, which nobody asked for")

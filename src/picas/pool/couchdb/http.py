@@ -207,11 +207,11 @@ class Session:
         connect, read = min(CONNECT_SECONDS, patience), min(timeout, patience)
         with self._lost_connection(operation):
             reply = self._connections.send(method, path, body, sent, connect=connect, read=read)
-        self.clock.saw(reply.headers.get("Date"), before, time.time())
+        self.clock.saw(reply.fields.get("date"), before, time.time())
         if reply.status >= 300:
             with self._lost_connection(operation):
                 reason = reply.read()
-            raise _error(operation, self.base, reply.status, reason, reply.headers.get("Location"))
+            raise _error(operation, self.base, reply.status, reason, reply.fields.get("location"))
         return reply
 
     def _parsed(self, operation: str, reply: Reply) -> Any:
