@@ -80,8 +80,9 @@ class Slots:
         with self._changed:
             due = time.monotonic() - older_than
             taken = [token for given, token in self._waiting if given <= due]
-            self._waiting = deque(entry for entry in self._waiting if entry[0] > due)
-            self._changed.notify_all()  # those behind may have a place, where the first had none
+            if taken:  # else no thread is to be woken
+                self._waiting = deque(entry for entry in self._waiting if entry[0] > due)
+                self._changed.notify_all()  # those behind may have a place, the first had none
             return taken
 
     def stop(self, *, now: bool = False) -> None:
