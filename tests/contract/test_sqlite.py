@@ -283,7 +283,7 @@ def test_deleted_design_leaves_no_index(pool: Pool, file: Path) -> None:
     """A design that was removed, or has no condition that an index can hold, costs no index."""
     before = indexes(file)
     pool.add_design(Design("Own", parse("cores > 4")))
-    assert len(indexes(file)) == len(before) + 2
+    assert len(indexes(file)) == len(before) + 3
     pool.add_design(Design("Own", parse("größe > 4")))
     assert indexes(file) == before
     pool.add_design(Design("Own", parse("cores > 4")))
@@ -319,7 +319,7 @@ def test_view_that_goes_during_a_look(pool: Pool) -> None:
     """A look for work sees the pool as it was when it began, whatever becomes of the view."""
     pool.add_design(Design("Some", parse("size > 5")))
     fill(pool, "a", size=1)
-    ids = [*fill(pool, "b", size=9, not_before=1), *fill(pool, "c", size=9)]
+    ids = fill(pool, "b", "c", size=9)
     looks: list[str] = []
 
     def ready_at(doc: token.Document) -> float:
@@ -405,7 +405,7 @@ def test_leap_is_to_any_of_the_tokens(pool: Pool) -> None:
     """Where pilots meet, each goes on somewhere else."""
     fill(pool, *numbered(200))
     places = set()
-    for _ in range(40):
+    for _ in range(60):
         pool.store._work.crowded()  # type: ignore[attr-defined]
         pool.store._work._walks.clear()  # type: ignore[attr-defined]
         (doc,) = pool.store.candidates(TODO, 1, lambda _: 0.0).docs
@@ -428,10 +428,28 @@ def steps(pool: Pool, work: Callable[[], object]) -> int:
     return counted[0]
 
 
+@pytest.mark.parametrize("size", [1, 9])
+def test_what_waits_does_not_hold_up_a_look_in_vain(pool: Pool, size: int) -> None:
+    """When the first comes due is known, and thousands that wait in other views cost nothing."""
+    pool.add_design(Design("Big", parse("size > 5")))
+    until = pool.now() + 1000
+    costs = []
+    for number in (100, 3_000):
+        fill(pool, *(f"{number}-{i}" for i in range(number)), size=size, not_before=until)
+        due = steps(pool, lambda: pool.claim("Big/todo", 10, token.Holder("p", "h")))
+        costs.append(due)
+    assert pool.passed_over.due == (until if size == 9 else None)
+    if size == 1:
+        assert costs[1] <= costs[0] * 1.5 + 1
+
+
 @pytest.mark.parametrize("view", [TODO, "Big/todo"])
 @pytest.mark.parametrize("others", ["done", "waiting", "unfit"])
-def test_looking_for_work_costs_the_same_in_a_full_pool(pool: Pool, view: str, others: str) -> None:
+def test_looking_for_work_costs_the_same_in_a_full_pool(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, view: str, others: str
+) -> None:
     """A claim and a look for changes take as many steps beside 3,000 tokens as beside 100."""
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     pool.add_design(Design("Big", parse("size > 5")))
     offer = Offer("h", cores=8)
     fields: dict[str, dict[str, Any]] = {

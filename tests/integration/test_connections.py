@@ -17,11 +17,15 @@ from pathlib import Path
 import pytest
 from tests.integration.certificates import self_signed
 
-from picas.errors import ConfigError, PoolUnreachable, TooLarge
+from picas.errors import ConfigError, PoolUnreachable, ServerError, TooLarge
 from picas.pool.couchdb.connections import KEPT
 from picas.pool.couchdb.http import Session
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"ok":true}'
+CHUNKS = (
+    b'HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: Chunked\r\n\r\n4\r\n{"ok\r\n7\r\n":true}\r\n0\r\n\r\n'
+)
+KEEP = b"\r\nConnection: Keep-Alive\r\n"
 
 
 class Peer:
@@ -259,13 +263,16 @@ def test_a_file_that_changes_while_it_is_sent(there: int, sent: int | None) -> N
         (b"HTTP/1.1 +20 OK\r\n\r\n", r"HTTP/1.1 \+20 OK"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1", "ended the connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n", "no field"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: +11\r\n\r\n" + OK[-11:], "no number"),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n", "more than 100 fields"),
+        (b"\r\n\r\n", "an empty line"),
+        (OK.replace(b"\r\n", b"\r\nContent-Length: 12\r\n", 1), "no length that is clear"),
+        (OK.replace(b"\r\n", b"\r\nTransfer-Encoding: gzip, chunked\r\n", 1), "nobody asked for"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: +11\r\n\r\n" + OK[-11:], "no length that is clear"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n", "more than 100 lines"),
         (b"HTTP/1.1 200 OK\r\nA: " + b"y" * 66_000 + b"\r\n\r\n", "more than 65536 bytes"),
     ],
     ids=[
         *("interim", "endless", "half", "garbage", "version", "status", "half a head", "no field"),
-        *("odd length", "many fields", "long field"),
+        *("empty", "two lengths", "encoded", "odd length", "many fields", "long field"),
     ],
 )
 def test_what_is_no_reply(reply: bytes, said: str) -> None:
@@ -290,43 +297,79 @@ def test_what_is_no_reply(reply: bytes, said: str) -> None:
     ("reply", "kept"),
     [
         (b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n" + OK, True),
-        (OK.replace(b"OK", b"").replace(b"Content-Length: 11", b"content-length:\t11 "), True),
+        (OK.replace(b" OK", b"").replace(b"Content-Length: 11", b"content-length :\t11 "), True),
         (OK.replace(b"\r\n", b"\n"), True),
         (OK.replace(b"\r\n", b"\r\nContent-Length: 11\r\n", 1), True),
-        (
-            b"HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: Chunked\r\n\r\n"
-            b'4\r\n{"ok\r\n7\r\n":true}\r\n0\r\n\r\n',
-            True,
-        ),
-        (b'HTTP/1.1 200 OK\r\n\r\n{"ok":true}', False),
+        (OK.replace(b"\r\n", b"\r\nPolicy: a;\r\n  Content-Length: 3\r\n\tb\r\n", 1), True),
+        (CHUNKS, True),
+        (OK.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"\r\n", KEEP, 1), True),
         (OK.replace(b"HTTP/1.1", b"HTTP/1.0"), False),
+        (OK.replace(b"\r\n", b"\r\nConnection: Upgrade, Close\r\n", 1), False),
+        (OK.replace(b"\r\n", KEEP + b"Connection: close\r\n", 1), False),
+        (CHUNKS.replace(b"\r\n", b"\r\nConnection: close\r\n", 1), False),
     ],
-    ids=["continue", "letters", "line ends", "twice", "chunks", "no length", "HTTP/1.0"],
+    ids=[
+        *("continue", "letters", "line ends", "twice", "folded", "chunks", "kept HTTP/1.0"),
+        *("HTTP/1.0", "closed", "closed after all", "closed chunks"),
+    ],
 )
 def test_forms_of_a_reply(reply: bytes, kept: bool) -> None:
-    """What HTTP/1 allows is understood, and it is known whether the connection goes on."""
+    """What HTTP/1 allows is understood; where it is to be the last, nothing more is asked there.
+
+    The server leaves all connections open.
+    """
 
     def says(server: Peer, connection: socket.socket) -> None:
         while server.read_request(connection)[0]:
             connection.sendall(reply)
-            if not kept:
-                return
 
     with peer(says) as server, session(f"http://127.0.0.1:{server.port}") as asking:
         assert [ask(asking) for _ in range(3)] == [{"ok": True}] * 3
         assert server.connections == (1 if kept else 3)
 
 
-def test_a_server_that_ends_every_connection() -> None:
-    """``Connection: close`` is kept to: each request has a connection of its own."""
+@pytest.mark.parametrize("head", ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nConnection: keep-alive"])
+def test_a_reply_without_a_length(head: str) -> None:
+    """It goes on until the connection ends."""
 
-    def closes(server: Peer, connection: socket.socket) -> None:
+    def says(server: Peer, connection: socket.socket) -> None:
         if server.read_request(connection)[0]:
-            connection.sendall(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            connection.sendall(f'{head}\r\n\r\n{{"ok":'.encode())
+            time.sleep(0.05)
+            connection.sendall(b"true}")
 
-    with peer(closes) as server, session(f"http://127.0.0.1:{server.port}") as asking:
-        assert [ask(asking) for _ in range(3)] == [{"ok": True}] * 3
-        assert server.connections == 3
+    with peer(says) as server, session(f"http://127.0.0.1:{server.port}") as asking:
+        assert [ask(asking) for _ in range(2)] == [{"ok": True}] * 2
+
+
+@pytest.mark.parametrize("date", ["1 Jan 99999999999999999999 00:00:00 GMT", "yesterday"])
+def test_a_clock_that_tells_nonsense(date: str) -> None:
+    """The date of a reply that is none is passed over."""
+
+    def says(server: Peer, connection: socket.socket) -> None:
+        while server.read_request(connection)[0]:
+            connection.sendall(OK.replace(b"\r\n", f"\r\nDate: {date}\r\n".encode(), 1))
+
+    with peer(says) as server, session(f"http://127.0.0.1:{server.port}") as asking:
+        assert ask(asking) == {"ok": True}
+        assert asking.clock.offset == 0.0
+
+
+def test_an_endless_reason() -> None:
+    """An error whose words no parser takes is told without them."""
+    words = b"[" * 200_000
+
+    def says(server: Peer, connection: socket.socket) -> None:
+        while server.read_request(connection)[0]:
+            head = f"HTTP/1.1 500 Oh\r\nContent-Length: {len(words)}\r\n\r\n"
+            connection.sendall(head.encode() + words)
+
+    with (
+        peer(says) as server,
+        session(f"http://127.0.0.1:{server.port}") as asking,
+        pytest.raises(ServerError, match="no reason given"),
+    ):
+        ask(asking)
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])

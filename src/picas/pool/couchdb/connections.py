@@ -155,7 +155,7 @@ class Reply:
 
     Attributes:
         status: The HTTP status.
-        fields: Its header fields, by their names in lower case.
+        fields: Its header fields (see `Response`).
     """
 
     def __init__(

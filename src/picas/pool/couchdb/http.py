@@ -282,7 +282,7 @@ def _epoch(date: str) -> float | None:
     """A date of a header in epoch seconds; the same one comes with many answers."""
     try:
         return email.utils.parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -334,7 +334,7 @@ def _error(operation: str, base: str, status: int, data: bytes, location: str | 
     try:
         answer = json.loads(data)
         said = _in_a_line(f"{answer['error']}: {answer['reason']}").rstrip(".")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         said = "no reason given"
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else Refused)
     advice = _ADVICE.get(kind)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from picas.errors import Unsupported, ViewMissing
-from picas.pool.sqlite.file import READY, WAITING
+from picas.pool.sqlite.file import FREE_TOKENS, WAITING_TOKENS
 from picas.token import Document
 from picas.views import FREE, Design, split
 
@@ -15,16 +15,15 @@ _PREFIX = "_design/"
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """The free tokens of a view, as what stands behind ``SELECT … FROM``; each takes one value.
+    """The free tokens of a view, as what stands behind ``SELECT … FROM``.
 
     Attributes:
-        ready: Those that wait for nothing, whose number is higher than the value, by number.
-        waited: Those that waited for a moment that is past at the value (epoch seconds), by it.
-        waiting: Those that wait for a later one, by it.
+        ready: Those that need not wait at a moment (epoch seconds) and have a higher number than
+            another one, in the order of their numbers; takes both as values.
+        waiting: Those that wait for a later moment than one, the earliest first; takes it as value.
     """
 
     ready: str
-    waited: str
     waiting: str
 
 
@@ -37,7 +36,7 @@ class Designs:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._known: dict[str, tuple[str, Design, str]] = {}
+        self._known: dict[str, tuple[str, Design, tuple[str, str]]] = {}
 
     def sql(self, db: sqlite3.Connection, view: str) -> str:
         """The condition of a view on a row.
@@ -57,19 +56,18 @@ class Designs:
             ViewMissing: There is none; names those that there are.
             Unsupported: It is JavaScript.
         """
-        condition, index = self._look_up(db, view)
-        waiting = f"documents INDEXED BY documents_waiting WHERE {WAITING} AND {condition}"
+        condition, (free, waiting) = self._look_up(db, view)
         return Free(
-            f"documents INDEXED BY {index} WHERE {READY} AND {condition} "
-            "AND number > ? ORDER BY number",
-            f"{waiting} AND not_before <= ? ORDER BY not_before",
-            f"{waiting} AND not_before > ? ORDER BY not_before",
+            f"documents INDEXED BY {free} WHERE {FREE_TOKENS} AND {condition} "
+            "AND not_before <= ? AND number > ? ORDER BY number",
+            f"documents INDEXED BY {waiting} WHERE {WAITING_TOKENS} AND {condition} "
+            "AND not_before > ? ORDER BY not_before",
         )
 
-    def _look_up(self, db: sqlite3.Connection, view: str) -> tuple[str, str]:
-        """The condition of a view, and the index that holds its free tokens."""
+    def _look_up(self, db: sqlite3.Connection, view: str) -> tuple[str, tuple[str, str]]:
+        """The condition of a view, and the indexes that hold its free and its waiting tokens."""
         name, part = split(view)
-        design, index = self._design(db, name)
+        design, indexes = self._design(db, name)
         if design is None or part not in design.views:
             known = [f"{d.name}/{v}" for d in _all(db) for v in d.views if v != FREE]
             raise ViewMissing(f"no view {view!r} in {self._url}; there are: {', '.join(known)}")
@@ -78,19 +76,19 @@ class Designs:
                 f"{view} is a JavaScript view, which the embedded store cannot run; make it with "
                 "'picas views add NAME --where CONDITION', or use a CouchDB pool"
             )
-        return f"({design.sql(part)})", index
+        return f"({design.sql(part)})", indexes
 
-    def _design(self, db: sqlite3.Connection, name: str) -> tuple[Design | None, str]:
+    def _design(self, db: sqlite3.Connection, name: str) -> tuple[Design | None, tuple[str, str]]:
         doc_id = f"{_PREFIX}{name}"
         text = "SELECT rev, body FROM documents WHERE id = ?"
         row = db.execute(text, (doc_id,)).fetchone()
         if row is None:
-            return None, ""
+            return None, _FOR_ALL
         rev, body = row
         known = self._known.get(name)
         if known is None or known[0] != rev:
             design = _read(doc_id, body)
-            known = self._known[name] = (rev, design, _free_index(db, design))
+            known = self._known[name] = (rev, design, _indexes_for(db, design))
         return known[1:]
 
 
@@ -117,20 +115,33 @@ def drop_indexes(db: sqlite3.Connection, doc_id: str) -> None:
         db.execute(f'DROP INDEX IF EXISTS "{_index(kind, doc_id.removeprefix(_PREFIX))}"')
 
 
-def _free_index(db: sqlite3.Connection, design: Design) -> str:
-    """The index to be used for the free tokens of a design's views.
+def _indexes_for(db: sqlite3.Connection, design: Design) -> tuple[str, str]:
+    """The indexes to be used for the free and the waiting tokens of a design's views.
 
-    That of all free tokens serves any: those of another condition are read and passed over. So it
-    is used, too, where the index in the file is not the one that would be made today.
+    Those of all tokens serve any: tokens of other conditions are read and passed over. So they are
+    used, too, where an index in the file is not the one that would be made today.
     """
-    name = _index("free", design.name)
+    wanted = {} if design.raw else _indexes(design)
     text = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?"
-    there = db.execute(text, (name,)).fetchone()
-    wanted = None if design.raw else _indexes(design).get("free")
-    return f'"{name}"' if wanted is not None and there == (wanted,) else "documents_free"
+
+    def own(kind: str) -> bool:
+        there = db.execute(text, (_index(kind, design.name),)).fetchone()
+        return kind in wanted and there == (wanted[kind],)
+
+    free, waiting = (
+        f'"{_index(kind, design.name)}"' if own(kind) else for_all
+        for kind, for_all in zip(("free", "waiting"), _FOR_ALL, strict=True)
+    )
+    return free, waiting
 
 
-_KINDS = {"view": ("state, id", ""), "free": ("number", f"{READY} AND ")}
+_FOR_ALL = ("documents_free", "documents_waiting")
+
+_KINDS = {
+    "view": ("state, id", ""),
+    "free": ("number, not_before", f"{FREE_TOKENS} AND "),
+    "waiting": ("not_before", f"{WAITING_TOKENS} AND "),
+}
 """Indexes of a design: columns, and which of its tokens beside its own condition."""
 
 

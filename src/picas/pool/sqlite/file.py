@@ -23,10 +23,10 @@ written for its claim and for its result: the fewer such moments, the more often
 FORMAT = 3
 """Number of the layout below, kept in the file's ``user_version``."""
 
-READY = "state = 'todo' AND not_before <= 0"
-WAITING = "state = 'todo' AND not_before > 0"
-"""Free tokens that wait for no moment, and those that do or did; in the words of the indexes below:
-SQLite uses these only where it finds the same words again."""
+FREE_TOKENS = "state = 'todo'"
+WAITING_TOKENS = "state = 'todo' AND not_before > 0"
+"""Tokens that nobody has, and those of them that wait for a moment, or did; in the words of the
+indexes below: SQLite uses these only where it finds the same words again."""
 
 LAYOUT = f"""
 CREATE TABLE documents (
@@ -40,8 +40,8 @@ CREATE TABLE documents (
 );
 CREATE INDEX documents_by_state ON documents (state, id);
 CREATE INDEX documents_by_seq ON documents (seq);
-CREATE INDEX documents_free ON documents (number) WHERE {READY};
-CREATE INDEX documents_waiting ON documents (not_before) WHERE {WAITING};
+CREATE INDEX documents_free ON documents (number, not_before) WHERE {FREE_TOKENS};
+CREATE INDEX documents_waiting ON documents (not_before) WHERE {WAITING_TOKENS};
 CREATE TABLE counter (seq INTEGER NOT NULL);
 INSERT INTO counter VALUES (0);
 """

@@ -1,11 +1,11 @@
 """Finding tokens that may be claimed, in the order in which they were pushed.
 
 That is how they lie in the file: what is claimed together, and later recorded together, is then
-on a few pages. Those that have, or had, to wait for a time stand apart (see
-`picas.pool.sqlite.designs.Free`), so that nobody walks through them.
+on a few pages. Indexes of their own hold the free tokens, and no others.
 
-Each pilot remembers for a while where it found the first that was ready for it. Where its claims
-meet those of others, it goes on at a random place.
+Each pilot remembers for a while where it found the first that was ready for it, so that it does not
+pass over the same ones each time. Where its claims meet those of others, it goes on at a random
+place.
 """
 
 import sqlite3
@@ -19,8 +19,11 @@ from picas.pool.sqlite.file import document
 from picas.token import Document
 
 AGAIN_SECONDS = 10.0
-"""How often a look begins anew, with those that had to wait and the oldest of the others: tokens
-are given back, or were passed over, while new ones come in behind them all the time."""
+"""How often a look begins anew at the oldest: tokens come due, are given back, or were passed over
+for want of room, while new ones come in behind them all the time."""
+
+AGAIN_TIMES = 20
+"""So many times as long as such a look took it is at least."""
 
 
 @dataclass(slots=True)
@@ -68,44 +71,39 @@ class WorkFinder:
             limit: How many at most.
             ready_at: From when on a document may be claimed.
         """
-        now = time.time()
-
-        def take(rows: str, value: float) -> _Found:
-            return _take(db, rows, value, limit, now, ready_at)
-
-        walk = self._begin(db, view, free)
-        if walk.behind and (found := take(free.ready, walk.behind)).docs:
-            walk.behind = found.first - 1
-            return Candidates(found.docs)
-        waited = take(free.waited, now)
-        if waited.docs:
-            return Candidates(waited.docs)
-        found = take(free.ready, 0)
+        now, begun = time.time(), time.monotonic()
+        walk = self._walks.setdefault(view, _Walk())
+        if begun >= walk.until:
+            walk.behind = 0
+        if self._leap:
+            self._leap, walk.behind = False, _anywhere(db, free, now, walk.behind)
+        found = _take(db, free, now, walk.behind, limit, ready_at)
+        if not found.docs and walk.behind:
+            found = _take(db, free, now, 0, limit, ready_at)
+        if begun >= walk.until:
+            ended = time.monotonic()
+            walk.until = ended + max(AGAIN_SECONDS, AGAIN_TIMES * (ended - begun))
         if found.docs:
             walk.behind = found.first - 1
             return Candidates(found.docs)
         due = db.execute(f"SELECT not_before FROM {free.waiting} LIMIT 1", (now,)).fetchone()
-        return Candidates.later([*waited.later, *found.later, *(due or ())])
+        return Candidates.later([*found.later, *(due or ())])
 
-    def _begin(self, db: sqlite3.Connection, view: str, free: Free) -> _Walk:
-        """Where the next look begins."""
-        walk = self._walks.setdefault(view, _Walk())
-        if time.monotonic() >= walk.until:
-            walk.behind, walk.until = 0, time.monotonic() + AGAIN_SECONDS
-        if self._leap:
-            self._leap = False
-            ends = (f"SELECT number FROM {free.ready} {way} LIMIT 1" for way in ("", "DESC"))
-            numbers = [row[0] for end in ends for row in db.execute(end, (walk.behind,))]
-            walk.behind = dice.randint(numbers[0], numbers[1]) - 1 if numbers else 0
-        return walk
+
+def _anywhere(db: sqlite3.Connection, free: Free, now: float, behind: int) -> int:
+    """A random place among the tokens behind one."""
+    ends = (f"SELECT number FROM {free.ready} {way} LIMIT 1" for way in ("", "DESC"))
+    numbers = [row[0] for end in ends for row in db.execute(end, (now, behind))]
+    return dice.randint(numbers[0], numbers[1]) - 1 if numbers else 0
 
 
 def _take(
-    db: sqlite3.Connection, rows: str, value: float, limit: int, now: float, ready_at: ReadyAt
+    db: sqlite3.Connection, free: Free, now: float, behind: int, limit: int, ready_at: ReadyAt
 ) -> _Found:
     docs: list[Document] = []
     first, later = 0, []
-    for number, *row in db.execute(f"SELECT number, id, rev, body FROM {rows}", (value,)):
+    query = f"SELECT number, id, rev, body FROM {free.ready}"
+    for number, *row in db.execute(query, (now, behind)):
         doc = document(row)
         if (at := ready_at(doc)) > now:
             later.append(at)
