@@ -328,6 +328,18 @@ def test_forms_of_a_reply(reply: bytes, kept: bool) -> None:
         assert server.connections == (1 if kept else 3)
 
 
+def test_a_server_that_ends_every_connection() -> None:
+    """``Connection: close`` is kept to: each request has a connection of its own."""
+
+    def closes(server: Peer, connection: socket.socket) -> None:
+        if server.read_request(connection)[0]:
+            connection.sendall(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+    with peer(closes) as server, session(f"http://127.0.0.1:{server.port}") as asking:
+        assert [ask(asking) for _ in range(3)] == [{"ok": True}] * 3
+        assert server.connections == 3
+
+
 @pytest.mark.parametrize("head", ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nConnection: keep-alive"])
 def test_a_reply_without_a_length(head: str) -> None:
     """It goes on until the connection ends."""

@@ -1,12 +1,10 @@
 """Views of the embedded store: conditions in SQL, and indexes for those that have one."""
 
-import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from picas.errors import Unsupported, ViewMissing
-from picas.pool.sqlite.file import FREE_TOKENS, WAITING_TOKENS
+from picas.pool.sqlite.file import FREE_TOKENS, WAITING_TOKENS, document
 from picas.token import Document
 from picas.views import FREE, Design, split
 
@@ -27,6 +25,16 @@ class Free:
     waiting: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A design as it was read, and the indexes for its free and its waiting tokens."""
+
+    rev: str
+    design: Design
+    free: str
+    waiting: str
+
+
 class Designs:
     """The designs of one file, read again where they were changed.
 
@@ -36,7 +44,7 @@ class Designs:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._known: dict[str, tuple[str, Design, tuple[str, str]]] = {}
+        self._known: dict[str, _Known] = {}
 
     def sql(self, db: sqlite3.Connection, view: str) -> str:
         """The condition of a view on a row.
@@ -45,7 +53,7 @@ class Designs:
             ViewMissing: There is none; names those that there are.
             Unsupported: It is JavaScript.
         """
-        return self._look_up(db, view)[0]
+        return self._look_up(db, view)[1]
 
     def free(self, db: sqlite3.Connection, view: str) -> Free:
         """The free tokens of a view.
@@ -56,40 +64,49 @@ class Designs:
             ViewMissing: There is none; names those that there are.
             Unsupported: It is JavaScript.
         """
-        condition, (free, waiting) = self._look_up(db, view)
+        known, condition = self._look_up(db, view)
         return Free(
-            f"documents INDEXED BY {free} WHERE {FREE_TOKENS} AND {condition} "
+            f"documents INDEXED BY {known.free} WHERE {FREE_TOKENS} AND {condition} "
             "AND not_before <= ? AND number > ? ORDER BY number",
-            f"documents INDEXED BY {waiting} WHERE {WAITING_TOKENS} AND {condition} "
+            f"documents INDEXED BY {known.waiting} WHERE {WAITING_TOKENS} AND {condition} "
             "AND not_before > ? ORDER BY not_before",
         )
 
-    def _look_up(self, db: sqlite3.Connection, view: str) -> tuple[str, tuple[str, str]]:
-        """The condition of a view, and the indexes that hold its free and its waiting tokens."""
+    def _look_up(self, db: sqlite3.Connection, view: str) -> tuple[_Known, str]:
+        """The design of a view, and the view's condition."""
         name, part = split(view)
-        design, indexes = self._design(db, name)
-        if design is None or part not in design.views:
-            known = [f"{d.name}/{v}" for d in _all(db) for v in d.views if v != FREE]
-            raise ViewMissing(f"no view {view!r} in {self._url}; there are: {', '.join(known)}")
-        if design.raw:
+        known = self._design(db, name)
+        if known is None or part not in known.design.views:
+            there = map(Design.from_document, documents(db).values())
+            names = [f"{d.name}/{v}" for d in there for v in d.views if v != FREE]
+            raise ViewMissing(f"no view {view!r} in {self._url}; there are: {', '.join(names)}")
+        if known.design.raw:
             raise Unsupported(
                 f"{view} is a JavaScript view, which the embedded store cannot run; make it with "
                 "'picas views add NAME --where CONDITION', or use a CouchDB pool"
             )
-        return f"({design.sql(part)})", indexes
+        return known, f"({known.design.sql(part)})"
 
-    def _design(self, db: sqlite3.Connection, name: str) -> tuple[Design | None, tuple[str, str]]:
-        doc_id = f"{_PREFIX}{name}"
-        text = "SELECT rev, body FROM documents WHERE id = ?"
-        row = db.execute(text, (doc_id,)).fetchone()
+    def _design(self, db: sqlite3.Connection, name: str) -> _Known | None:
+        text = "SELECT id, rev, body FROM documents WHERE id = ?"
+        row = db.execute(text, (f"{_PREFIX}{name}",)).fetchone()
         if row is None:
-            return None, _FOR_ALL
-        rev, body = row
+            return None
         known = self._known.get(name)
-        if known is None or known[0] != rev:
-            design = _read(doc_id, body)
-            known = self._known[name] = (rev, design, _indexes_for(db, design))
-        return known[1:]
+        if known is None or known.rev != row[1]:
+            design = Design.from_document(document(row))
+            free, waiting = (_usable(db, design, kind) for kind in ("free", "waiting"))
+            known = self._known[name] = _Known(row[1], design, free, waiting)
+        return known
+
+
+def documents(db: sqlite3.Connection) -> dict[str, Document]:
+    """All design documents, by name, in the order of the names."""
+    rows = db.execute(
+        "SELECT id, rev, body FROM documents WHERE id >= ? AND id < ? ORDER BY id",
+        (_PREFIX, f"{_PREFIX}\U0010ffff"),
+    )
+    return {row[0].removeprefix(_PREFIX): document(row) for row in rows}
 
 
 def make_indexes(db: sqlite3.Connection, doc_id: str, body: Document) -> None:
@@ -115,27 +132,18 @@ def drop_indexes(db: sqlite3.Connection, doc_id: str) -> None:
         db.execute(f'DROP INDEX IF EXISTS "{_index(kind, doc_id.removeprefix(_PREFIX))}"')
 
 
-def _indexes_for(db: sqlite3.Connection, design: Design) -> tuple[str, str]:
-    """The indexes to be used for the free and the waiting tokens of a design's views.
+def _usable(db: sqlite3.Connection, design: Design, kind: str) -> str:
+    """The index to be used for the free, or the waiting, tokens of a design's views.
 
-    Those of all tokens serve any: tokens of other conditions are read and passed over. So they are
-    used, too, where an index in the file is not the one that would be made today.
+    That of all tokens serves any: tokens of other conditions are read and passed over. So it is
+    used, too, where the index in the file is not the one that would be made today.
     """
-    wanted = {} if design.raw else _indexes(design)
+    name = _index(kind, design.name)
     text = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?"
+    there = db.execute(text, (name,)).fetchone()
+    own = there is not None and there[0] == _indexes(design).get(kind)
+    return f'"{name}"' if own else f"documents_{kind}"
 
-    def own(kind: str) -> bool:
-        there = db.execute(text, (_index(kind, design.name),)).fetchone()
-        return kind in wanted and there == (wanted[kind],)
-
-    free, waiting = (
-        f'"{_index(kind, design.name)}"' if own(kind) else for_all
-        for kind, for_all in zip(("free", "waiting"), _FOR_ALL, strict=True)
-    )
-    return free, waiting
-
-
-_FOR_ALL = ("documents_free", "documents_waiting")
 
 _KINDS = {
     "view": ("state, id", ""),
@@ -162,16 +170,3 @@ def _indexes(design: Design) -> dict[str, str]:
 
 def _index(kind: str, name: str) -> str:
     return f"{kind} {name.encode().hex()}"
-
-
-def _all(db: sqlite3.Connection) -> Iterator[Design]:
-    """Every design that there is, by name."""
-    rows = db.execute(
-        "SELECT id, body FROM documents WHERE id >= ? AND id < ? ORDER BY id",
-        (_PREFIX, f"{_PREFIX}\U0010ffff"),
-    )
-    return (_read(doc_id, body) for doc_id, body in rows)
-
-
-def _read(doc_id: str, body: str) -> Design:
-    return Design.from_document({"_id": doc_id, **json.loads(body)})

@@ -24,7 +24,7 @@ FORMAT = 3
 """Number of the layout below, kept in the file's ``user_version``."""
 
 FREE_TOKENS = "state = 'todo'"
-WAITING_TOKENS = "state = 'todo' AND not_before > 0"
+WAITING_TOKENS = f"{FREE_TOKENS} AND not_before > 0"
 """Tokens that nobody has, and those of them that wait for a moment, or did; in the words of the
 indexes below: SQLite uses these only where it finds the same words again."""
 

@@ -31,7 +31,15 @@ from picas.pool.base import Candidates, Changes, Query, ReadyAt, Rows, Store, Wr
 from picas.pool.filesystem import refuse_network
 from picas.pool.sqlite import attachments, designs, rows
 from picas.pool.sqlite.designs import Designs
-from picas.pool.sqlite.file import FORMAT, LAYOUT, Connection, document, errors, layout_of
+from picas.pool.sqlite.file import (
+    FORMAT,
+    FREE_TOKENS,
+    LAYOUT,
+    Connection,
+    document,
+    errors,
+    layout_of,
+)
 from picas.pool.sqlite.watch import FileWatch
 from picas.pool.sqlite.work import WorkFinder
 from picas.token import Document, State
@@ -383,8 +391,9 @@ class SqliteStore(Store):
             return {State(name): number for name, number in rows}
 
     def designs(self) -> dict[str, Document]:
-        docs = self.read(self.ids("_design/", 10_000))
-        return {doc["_id"].removeprefix("_design/"): doc for doc in docs if doc is not None}
+        db = self._db
+        with errors(self.path):
+            return designs.documents(db)
 
     def _sql(self, view: str) -> str:
         """The condition of a view."""
@@ -445,7 +454,7 @@ class SqliteStore(Store):
 
     def _changed(self, after: str | None, *, todo: bool) -> Changes:
         """What changed after a point, as it is now."""
-        condition = " AND state = 'todo' AND not_before <= ?" if todo else ""
+        condition = f" AND {FREE_TOKENS} AND not_before <= ?" if todo else ""
         with errors(self.path):
             (latest,) = self._db.execute("SELECT seq FROM counter").fetchone()
             if after is None or int(after) >= latest:

@@ -73,14 +73,15 @@ class WorkFinder:
         """
         now, begun = time.time(), time.monotonic()
         walk = self._walks.setdefault(view, _Walk())
-        if begun >= walk.until:
+        anew = begun >= walk.until
+        if anew:
             walk.behind = 0
         if self._leap:
             self._leap, walk.behind = False, _anywhere(db, free, now, walk.behind)
         found = _take(db, free, now, walk.behind, limit, ready_at)
         if not found.docs and walk.behind:
             found = _take(db, free, now, 0, limit, ready_at)
-        if begun >= walk.until:
+        if anew:
             ended = time.monotonic()
             walk.until = ended + max(AGAIN_SECONDS, AGAIN_TIMES * (ended - begun))
         if found.docs:
