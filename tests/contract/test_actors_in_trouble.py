@@ -46,7 +46,8 @@ def stop(_: Any = None) -> None:
 def sleeping(ready: Any) -> None:
     """What a child process does."""
     ready.set()
-    time.sleep(60)
+    for _ in range(1200):  # a signal right before a sleep is seen only behind it
+        time.sleep(0.05)
 
 
 def test_a_child_process_leaves_its_parents_token_alone(db: CouchDB) -> None:
