@@ -393,6 +393,8 @@ class Pool:
     def add_design(self, design: Design) -> bool:
         """Add or replace a design; False if it was there already, the same.
 
+        A CouchDB keeps designs in memory: it may answer by the one before for a moment.
+
         Raises:
             Forbidden: Only an administrator of the database may add views.
         """
@@ -422,7 +424,11 @@ class Pool:
         self._replace(raw_design(name, views))
 
     def remove_design(self, name: str) -> None:
-        """Delete a design; raises `ViewMissing` if there is none."""
+        """Delete a design; a CouchDB may answer by it for a moment more.
+
+        Raises:
+            ViewMissing: There is none.
+        """
         doc = self.store.read([f"_design/{name}"])[0]
         if doc is None:
             raise ViewMissing(f"no views {name}/… in {self.url}; 'picas views list' shows all")
