@@ -17,18 +17,24 @@ def opened(url: str) -> Pool:
     return open_pool(config.load(url, environ={}), create=True)
 
 
-def tokens(number: int, line: str = "/bin/true") -> Iterator[Document]:
-    """New tokens; their ids are in no order, as those that `picas push` makes."""
-    return (token.new({"input": line}, secrets.token_hex(10)) for _ in range(number))
+def tokens(number: int, line: str = "/bin/true", prefix: str = "") -> Iterator[Document]:
+    """New tokens; their ids are in no order, as those that `picas push` makes.
+
+    Args:
+        number: How many.
+        line: Their command.
+        prefix: What their ids begin with: those with the same lie together in the database.
+    """
+    return (token.new({"input": line}, prefix + secrets.token_hex(10)) for _ in range(number))
 
 
-def push(pool: Pool, number: int) -> list[str]:
-    """Add tokens, and let the views see them: nobody's time is to hold that of the first look.
+def push(pool: Pool, number: int, prefix: str = "") -> list[str]:
+    """Add `tokens`, and let the views see them: nobody's time is to hold that of the first look.
 
     Returns:
         Their ids.
     """
-    ids = _push(pool, tokens(number))
+    ids = _push(pool, tokens(number, prefix=prefix))
     warm(pool)
     return ids
 
