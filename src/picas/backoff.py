@@ -1,7 +1,8 @@
 """How long to wait before trying again."""
 
-import random
 from collections.abc import Iterator
+
+from picas.dice import dice
 
 
 def delays(first: float = 0.5, most: float = 30.0) -> Iterator[float]:
@@ -16,5 +17,5 @@ def delays(first: float = 0.5, most: float = 30.0) -> Iterator[float]:
     """
     ceiling = first
     while True:
-        yield random.uniform(ceiling / 4, ceiling)
+        yield dice.uniform(ceiling / 4, ceiling)
         ceiling = min(most, ceiling * 2)

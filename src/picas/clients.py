@@ -1,6 +1,5 @@
 """The client of the classic API: ``from picas.clients import CouchDB``."""
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -9,6 +8,7 @@ from picas import views
 from picas.config import SqliteLocation, parse_pool
 from picas.credentials import Secret
 from picas.database import Database, Row, ViewResults
+from picas.dice import dice
 from picas.documents import Document
 from picas.errors import ConfigError, Conflict, PoolMissing, TokenMissing
 from picas.holding import Holding
@@ -185,7 +185,7 @@ class CouchDB:
         if not rows:
             design = view_params.get("design_doc", DEFAULT_DESIGN)
             raise IndexError(f"the view {design}/{view} is empty")
-        return self.get(str(random.choice(rows).id))
+        return self.get(str(dice.choice(rows).id))
 
     def is_view_nonempty(self, view: str, *, strict: bool = False, **view_params: Any) -> bool:
         """Tell whether a view has rows, so that a pilot is worth starting.

@@ -9,7 +9,6 @@ import atexit
 import json
 import logging
 import os
-import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from picas import token, views
 from picas.backoff import delays
+from picas.dice import dice
 from picas.errors import PoolError, PoolUnreachable, ServerError
 from picas.merge import merge
 from picas.pilot import LeaseTimes, new_holder
@@ -53,7 +53,7 @@ class Selection(Wish):
         rows = store.rows(self.view, {"limit": WINDOW, **self.query}).rows
         ids = list(dict.fromkeys(row["id"] for row in rows if row.get("id")))
         found = [doc for doc in store.read(ids) if doc is not None and not token.is_locked(doc)]
-        random.shuffle(found)
+        dice.shuffle(found)
         now = store.now()
         moments = [self.ready_at(d) if token.state(d) is State.TODO else 0.0 for d in found]
         docs = [doc for doc, at in zip(found, moments, strict=True) if at <= now]

@@ -9,7 +9,6 @@ taken from the first of these that has it::
 """
 
 import math
-import random
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from picas import needs, token, units
+from picas.dice import dice
 from picas.errors import InputError
 from picas.token import Again, Document, Outcome
 
@@ -50,7 +50,7 @@ class RetryPolicy:
     memory_factor: float = 1.0
 
     def decide(
-        self, doc: Document, outcome: Outcome, jitter: Callable[[], float] = random.random
+        self, doc: Document, outcome: Outcome, jitter: Callable[[], float] = dice.random
     ) -> Again | None:
         """Tell how a token that ended so is given back for another try; None: it is not.
 

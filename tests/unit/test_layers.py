@@ -43,8 +43,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("packing",),
     ("needs",),
     ("token",),
-    ("jobid", "backoff", "cgroup", "dice", "javascript", "units", "wellformed"),
-    ("errors", "version"),
+    ("jobid", "backoff", "cgroup", "javascript", "units", "wellformed"),
+    ("errors", "version", "dice"),
 ]
 """Top to bottom: a module imports only from layers below its own, and from its own package."""
 

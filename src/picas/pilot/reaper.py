@@ -1,9 +1,9 @@
 """When a pilot looks for others that are gone, and what it says of it."""
 
 import logging
-import random
 import time
 
+from picas.dice import dice
 from picas.errors import ViewMissing
 from picas.pilot.requeue import JobRun
 from picas.pool import Pool, Reaped
@@ -64,9 +64,9 @@ class Reaper:
         Raises:
             PoolError: The pool did not answer, or refused.
         """
-        thorough = thorough or random.random() < THOROUGH
+        thorough = thorough or dice.random() < THOROUGH
         try:
-            tidy = random.random() < TIDY
+            tidy = dice.random() < TIDY
             dead = self._former()
             reaped = self._pool.reap(self._lease, thorough=thorough, tidy=tidy, dead=dead)
             self._first = False
@@ -94,4 +94,4 @@ class Reaper:
     def _plan(self, living: int) -> None:
         """Choose the time of the next look: at random, so that pilots do not look in step."""
         mean = self._lease / SHARE * max(1.0, living / CROWD)
-        self._at = time.monotonic() + mean * random.uniform(0.5, 1.5)
+        self._at = time.monotonic() + mean * dice.uniform(0.5, 1.5)

@@ -1,9 +1,10 @@
 """What the ids of documents are good for when work is looked for."""
 
-import random
 import zlib
 from os.path import commonprefix
 from string import ascii_lowercase, digits
+
+from picas.dice import dice
 
 _LETTERS = 8
 """How many letters of an id are drawn: enough to tell millions of them apart."""
@@ -35,7 +36,7 @@ def between(first: str, last: str) -> str:
     letters = next((known for known in _ALPHABETS if seen.issubset(known)), "".join(sorted(seen)))
     heads = [letter for letter in letters if low[:1] <= letter <= high[:1]]
     for _ in range(_DRAWS if heads else 0):
-        text = same + random.choice(heads) + "".join(random.choices(letters, k=_LETTERS))
+        text = same + dice.choice(heads) + "".join(dice.choices(letters, k=_LETTERS))
         if first < text < last:
             return text
     return first

@@ -11,7 +11,6 @@ A design of ours has a view for this (`picas.views.FREE`), in which tokens that 
 apart, and which tells what tokens need. Of other designs the view itself is walked through.
 """
 
-import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from itertools import dropwhile
 from typing import Any, ClassVar
 
 from picas import token, views
+from picas.dice import dice
 from picas.errors import ViewMissing
 from picas.pool.base import Candidates, ReadyAt
 from picas.pool.couchdb.http import as_text
@@ -287,7 +287,7 @@ class _Walk:
         skip = 0
         if self.leap:
             most = self._start(query, number) if self._behind is None else LEAP
-            skip = random.randint(0, max(0, most))
+            skip = dice.randint(0, max(0, most))
         leaping = {**query, "skip": skip}
         rows = page_of(self._ask, self._view, leaping, self._behind)
         if not rows and self._behind is not None:  # at the end of the view
