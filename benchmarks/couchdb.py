@@ -14,7 +14,16 @@ from tests.couchdb.raw import Raw
 from benchmarks import fleet
 from benchmarks.bench import ROOT, Bench, Side
 from benchmarks.fleet import Run
-from benchmarks.pools import check_done, fill, only_classic_views, opened, push
+from benchmarks.pools import (
+    MakeTokens,
+    check_done,
+    fill,
+    only_classic_views,
+    opened,
+    push,
+    scattered_tokens,
+    tokens,
+)
 from benchmarks.report import Missing, Result, WrongCount, at_least
 from picas import token
 from picas.pool.couchdb.http import encode
@@ -64,7 +73,7 @@ class Limit:
 
 
 BARE = "bare _bulk_docs, one a token"
-_BESIDE = {"among": "with ids among those of", "together": "with ids apart from those of"}
+_BESIDE = {"numbered": "beside", "scattered": "with ids scattered among those of"}
 EIGHT = Team(8)
 ONE = Team(1, ("--one-at-a-time",))
 
@@ -88,19 +97,19 @@ def single(bench: Bench) -> Iterator[Result | Missing]:
 def full(bench: Bench) -> Iterator[Result | Missing]:
     """The same beside 100,000 done tokens, against an empty database.
 
-    Once with ids that lie scattered among those of the done tokens, as ids that are made from the
-    content do, and once with ids that lie together, as numbered ones do. And the loop of bare
-    writes in both databases: what that loses is the server's.
+    Once with tokens of a numbered series, which continues that of the done ones, and once with ids
+    that lie scattered among those of the done tokens. And the loop of bare writes in such
+    databases: what that loses is the server's.
     """
     there = bench.size(100_000, 2_000)
     work = {ONE: bench.size(2_000, 100), EIGHT: bench.size(20_000, 500)}
     for team, number in work.items():
         rates = _beside(bench, there, team, number)
-        tokens = f"{team}, {number:,} no-op tokens"
+        tasks = f"{team}, {number:,} no-op tokens"
         for side, where in _BESIDE.items():
             yield Result(
                 "couchdb-full",
-                f"{tokens} {where} {there:,} done ones",
+                f"{tasks} {where} {there:,} done ones",
                 "tokens/s",
                 rates[side],
                 "itself in an empty database",
@@ -111,9 +120,9 @@ def full(bench: Bench) -> Iterator[Result | Missing]:
             share = statistics.median(rates["bare"]) / statistics.median(rates["bare, empty"])
             yield Result(
                 "couchdb-full",
-                f"{tokens} {_BESIDE['among']} {there:,} done ones",
+                f"{tasks} {_BESIDE['scattered']} {there:,} done ones",
                 "tokens/s",
-                rates["among"],
+                rates["scattered"],
                 f"{BARE}, there",
                 rates["bare"],
                 at_least(0.75),
@@ -124,8 +133,8 @@ def full(bench: Bench) -> Iterator[Result | Missing]:
 def _beside(bench: Bench, there: int, team: Team, number: int) -> dict[str, list[float]]:
     """Rates in a database that has done tokens already, and in empty ones beside it.
 
-    Machines and servers are slower for a while after much work. So all sides run after the same
-    work and the same rest, and take turns at being first.
+    Machines and servers are slower for a while after much work. So all sides run after a rest, and
+    take turns at being first. The tokens of those that ran before are among the done ones.
     """
     figures: dict[str, list[float]] = {}
     for repetition in range(bench.repetitions):
@@ -134,12 +143,12 @@ def _beside(bench: Bench, there: int, team: Team, number: int) -> dict[str, list
             with opened(url) as pool:
                 fill(pool, there)
             sides: dict[str, Callable[[], Run]] = {
-                "among": partial(run_ours, bench, url, team, number),
+                "numbered": partial(run_ours, bench, url, team, number),
                 "empty": partial(run_ours_anew, bench, team, number),
-                "together": partial(run_ours, bench, url, team, number, prefix="together_"),
+                "scattered": partial(run_ours, bench, url, team, number, scattered_tokens),
             }
             if team == ONE:
-                sides["bare"] = partial(_bare_writes, url, number)
+                sides["bare"] = partial(_bare_writes, url, number, scattered_tokens)
                 sides["bare, empty"] = partial(_bare_writes_anew, bench, number)
             names = deque(sides)
             names.rotate(-repetition)
@@ -164,11 +173,11 @@ def run_ours_anew(bench: Bench, team: Team, number: int) -> Run:
         return run_ours(bench, url, team, number)
 
 
-def run_ours(bench: Bench, url: str, team: Team, number: int, prefix: str = "") -> Run:
+def run_ours(bench: Bench, url: str, team: Team, number: int, make: MakeTokens = tokens) -> Run:
     """Push tokens to a database, and run them by pilots of ours; only the pilots are timed."""
     with opened(url) as pool:
         before = sum(pool.counts().values())
-        push(pool, number, prefix)
+        push(pool, number, make)
         run = fleet.ours(url, team.pilots, bench.folder / "ours.log", *team.options)
         check_done(pool, before + number)
     if run.ended != number:
@@ -201,12 +210,12 @@ def run_classic(bench: Bench, python: str, pilots: int, number: int, seconds: fl
 
 
 def _bare_writes_anew(bench: Bench, number: int) -> Run:
-    """The same in a fresh database."""
+    """`_bare_writes` in a fresh database."""
     with bench.pool("couchdb") as url:
         return _bare_writes(url, number)
 
 
-def _bare_writes(url: str, number: int) -> Run:
+def _bare_writes(url: str, number: int, make: MakeTokens = tokens) -> Run:
     """Push tokens, and write the result of each with the claim of the next; only that is timed.
 
     They are in order of their shards, so that nearly all of the writes touch only one.
@@ -215,7 +224,7 @@ def _bare_writes(url: str, number: int) -> Run:
     outcome = Outcome(0, 0.0, 0.0, "exit code 0", 0.0)
     with opened(url) as pool, Raw(url) as raw:
         before = sum(pool.counts().values())
-        push(pool, number)
+        push(pool, number, make)
         shards = raw.get("").json["cluster"]["q"]
         free = sorted(pool.find("Monitor/todo"), key=lambda doc: shard(doc["_id"], shards))
         running: list[Document] = []

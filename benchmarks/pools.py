@@ -1,15 +1,22 @@
 """Filling pools, and looking whether everything in them ended as it had to."""
 
+import itertools
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks.report import WrongCount
 from picas import config, token
+from picas.inputs import Identifier
 from picas.pool import Pool
 from picas.pool.connect import open_pool
 from picas.token import Document, Outcome, State
 from picas.views import DEFAULT_DESIGN
+
+MakeTokens = Callable[[int], Iterator[Document]]
+"""Makes so many new tokens."""
+
+_parts = itertools.count()
 
 
 def opened(url: str) -> Pool:
@@ -17,33 +24,35 @@ def opened(url: str) -> Pool:
     return open_pool(config.load(url, environ={}), create=True)
 
 
-def tokens(number: int, line: str = "/bin/true", prefix: str = "") -> Iterator[Document]:
-    """New tokens; their ids are in no order, as those that `picas push` makes.
-
-    Args:
-        number: How many.
-        line: Their command.
-        prefix: What their ids begin with: those with the same lie together in the database.
-    """
-    return (token.new({"input": line}, prefix + secrets.token_hex(10)) for _ in range(number))
+def tokens(number: int, line: str = "/bin/true") -> Iterator[Document]:
+    """New tokens, numbered in a field, with the ids that `picas push` gives them."""
+    with Identifier() as identifier:
+        for part in itertools.islice(_parts, number):
+            fields = {"input": line, "part": part}
+            yield token.new(fields, identifier.assign(fields, part, "a benchmark"))
 
 
-def push(pool: Pool, number: int, prefix: str = "") -> list[str]:
-    """Add `tokens`, and let the views see them: nobody's time is to hold that of the first look.
+def scattered_tokens(number: int) -> Iterator[Document]:
+    """New tokens whose ids are in no order at all."""
+    return (token.new({"input": "/bin/true"}, secrets.token_hex(10)) for _ in range(number))
+
+
+def push(pool: Pool, number: int, make: MakeTokens = tokens) -> list[str]:
+    """Add new tokens, and let the views see them: nobody's time is to hold that of the first look.
 
     Returns:
         Their ids.
     """
-    ids = _push(pool, tokens(number, prefix=prefix))
+    ids = _push(pool, make(number))
     warm(pool)
     return ids
 
 
-def fill(pool: Pool, number: int) -> None:
+def fill(pool: Pool, number: int, make: MakeTokens = tokens) -> None:
     """Add tokens that are done already, as a pilot leaves them."""
     now = int(time.time())
     outcome = Outcome(0, now, now, "exit code 0", 0.0)
-    _push(pool, (token.settle({**doc, "lock": now}, now, outcome) for doc in tokens(number)))
+    _push(pool, (token.settle({**doc, "lock": now}, now, outcome) for doc in make(number)))
     warm(pool)
 
 

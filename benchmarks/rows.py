@@ -28,7 +28,11 @@ _ROWS = (
     Row(
         "couchdb-single", "1 pilot, one token at a time, against the classic client", couchdb.single
     ),
-    Row("couchdb-full", "both beside 100,000 done tokens, against an empty database", couchdb.full),
+    Row(
+        "couchdb-full",
+        "both beside 100,000 done tokens, against itself without, and bare writes",
+        couchdb.full,
+    ),
     Row("push", "100,000 tokens, against bare _bulk_docs at its best", push.push),
     Row("embedded-noop", "no-op actors, against huey's SQLite queue", embedded.noop),
     Row("embedded-command", "/bin/true, against a bare loop and task runners", embedded.command),

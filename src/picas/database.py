@@ -4,13 +4,13 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from picas.errors import PoolError, TokenMissing
 from picas.interop import errors_of_both, of_both
 from picas.pool import Rows, Store
 from picas.pool.settle import inline
 from picas.token import Document
-from picas.util import new_id
 
 PAGE = 500
 """Documents that are read or deleted by one request."""
@@ -143,7 +143,7 @@ class Database:
         """
         values = [doc if isinstance(doc, dict) else doc.value for doc in docs]
         for value in values:
-            value.setdefault("_id", new_id())
+            value.setdefault("_id", uuid4().hex)
         answers: list[tuple[bool, str, Any]] = []
         for value, written in zip(values, self.store.write(values), strict=True):
             if written.rev is not None:

@@ -10,10 +10,11 @@ import socket
 import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Self
+from uuid import uuid4
 
 from picas import jobid
 from picas.token import CLASSIC_DEFAULTS, scrub_count
-from picas.util import merge_dicts, new_id, seconds
+from picas.util import merge_dicts, seconds
 
 
 class Document(MutableMapping[str, Any]):
@@ -172,7 +173,7 @@ class Task(Document):
     def __init__(self, task: "Mapping[str, Any] | Document | None" = None) -> None:
         super().__init__(task, CLASSIC_DEFAULTS)
         if "_id" not in self.doc:
-            self.doc["_id"] = f"task_{new_id()}"
+            self.doc["_id"] = f"task_{uuid4().hex}"
 
     def lock(self) -> Self:
         """Todo to locked: the time, this host and the batch job are noted."""

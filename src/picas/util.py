@@ -1,6 +1,5 @@
-"""Small helpers of the classic API: a stopwatch, dicts that are merged, ids."""
+"""Small helpers of the classic API: a stopwatch, and dicts that are merged."""
 
-import os
 import time
 from collections.abc import Mapping
 from copy import deepcopy
@@ -40,12 +39,3 @@ def merge_dicts(dict1: Mapping[str, Any], dict2: Mapping[str, Any]) -> dict[str,
 def seconds() -> int:
     """The time of this host, in whole epoch seconds."""
     return int(time.time())
-
-
-def new_id() -> str:
-    """32 hexadecimal digits that nobody else has.
-
-    They begin with the time: documents that are made together lie together in a CouchDB, where
-    they are cheaper to write (ADR 0007).
-    """
-    return f"{time.time_ns():016x}{os.urandom(8).hex()}"

@@ -22,12 +22,14 @@ RAW: Document = {
 }
 
 
-def noticed(pool: Pool, true: Callable[[], bool]) -> bool:
-    """Tell whether that is so; CouchDB keeps designs in memory, and notices a change behind it."""
+def becomes_true(pool: Pool, condition: Callable[[], bool]) -> bool:
+    """Wait for a condition: CouchDB keeps designs in memory, where a change shows a bit later."""
     deadline = time.monotonic() + (10.0 if pool.store.shared else 0.0)
-    while not (it_is := true()) and time.monotonic() < deadline:
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.02)
-    return it_is
+    return True
 
 
 def has_gone(pool: Pool, view: str) -> bool:
@@ -55,10 +57,10 @@ def test_add_replace_remove(pool: Pool, join: Callable[[], Pool]) -> None:
     assert pool.designs()["Own"] == design
     assert names(other.find("Own/todo")) == ["big"]
     assert pool.add_design(Design("Own", parse("cores < 4")))
-    assert noticed(pool, lambda: names(other.find("Own/todo")) == ["small"])
+    assert becomes_true(pool, lambda: names(other.find("Own/todo")) == ["small"])
     pool.remove_design("Own")
     for each in (pool, other):
-        assert noticed(pool, partial(has_gone, each, "Own/todo"))
+        assert becomes_true(pool, partial(has_gone, each, "Own/todo"))
     with pytest.raises(ViewMissing, match="Own"):
         pool.remove_design("Own")
     assert pool.add_design(design)

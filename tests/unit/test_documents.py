@@ -77,17 +77,6 @@ def test_a_task_is_a_token_that_the_views_show() -> None:
     assert Task({"type": "task"})["type"] == "task"
 
 
-def test_ids_of_tasks_go_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They lie together in the database, and two of one moment differ."""
-    times = [1_790_000_000_000_000_000 + 10**9 * n for n in range(20)]
-    later = iter([*times, times[-1]])
-    monkeypatch.setattr("time.time_ns", lambda: next(later))
-    ids = [Task().id for _ in times]
-    assert ids == sorted(ids)
-    assert Task().id not in ids
-    assert {len(each) for each in ids} == {len("task_") + 32}
-
-
 def test_a_task_changes_its_state() -> None:
     """Locked, done, scrubbed, failed: as the standard views see it."""
     task = Task({"_id": "t"})

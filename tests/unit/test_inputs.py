@@ -371,12 +371,12 @@ def test_what_a_reader_found_bad_stays_bad() -> None:
 
 
 def test_ids_stay_the_same_over_versions() -> None:
-    """An id that changed would push everything again; expected: sha256 by hand, 16 digits."""
+    """An id that changed would push everything again; expected: sha256 by hand, 3 and 16 digits."""
     pushed = ids_of(push(entries({"input": "a"}, {"input": "a"}, {"n": 1, "input": {"é": [1.5]}})))
     assert pushed == [
-        "token_e8c400d944253f35",
-        "token_057d9a37a98dc8e5",
-        "token_b1f490f69299b9d8",
+        "token_ffae8c400d944253f35",
+        "token_ffa057d9a37a98dc8e5",
+        "token_257b1f490f69299b9d8",
     ]
 
 
@@ -420,6 +420,16 @@ def test_more_equal_lines_keep_the_ids_of_the_first() -> None:
     """Adding lines to a file and pushing it again adds those lines only."""
     two = ids_of(push(entries({"input": "a"}, {"input": "a"})))
     assert ids_of(push(entries({"input": "a"}, {"input": "a"}, {"input": "a"})))[:2] == two
+
+
+def test_ids_keep_a_numbered_series_together() -> None:
+    """A thousand of them lie together, whatever else is in the pool; other words, other places."""
+    made = ids_of(push(entries(*[{"input": f"run L{n} 0.{n % 7}"} for n in range(61_000, 64_000)])))
+    families = [made_id[: len("token_abc")] for made_id in made]
+    assert [len(set(families[start : start + 1_000])) for start in (0, 1_000, 2_000)] == [1, 1, 1]
+    assert len(set(families)) == 3
+    others = ids_of(push(entries({"input": "run M61000 0.1"}, {"input": "go L61000 0.1"})))
+    assert len({*families, *(made_id[: len("token_abc")] for made_id in others)}) == 5
 
 
 def test_sets_count_in_the_id() -> None:

@@ -29,6 +29,7 @@ def between(first: str, last: str) -> str:
     """A text between two others, at random; at worst the first.
 
     Where ids are numbers or digests, all parts of them are as likely, and pilots begin far apart.
+    Where they lie in groups, many begin at the head of one: the leap from there parts them.
     """
     same = commonprefix([first, last])  # noqa: RUF071 - of texts, not of paths
     low, high = first[len(same) :], last[len(same) :]
