@@ -93,5 +93,6 @@ def _terminated(number: int, _: object) -> None:
 
 if __name__ == "__main__":
     # Pilots and servers are ended on the way out, which a plain TERM would not go.
-    signal.signal(signal.SIGTERM, _terminated)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _terminated)
     sys.exit(main())

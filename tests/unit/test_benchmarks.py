@@ -1,13 +1,17 @@
 """The benchmarks' own reckoning: medians, ratios, targets, what is printed, which rows are run."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from benchmarks import __main__ as command
 from benchmarks import bench as bench_module
-from benchmarks.bench import Bench, interleaved
+from benchmarks.bench import ROOT, Bench, interleaved
 from benchmarks.fleet import added_up
+from benchmarks.pools import scattered_tokens, tokens
 from benchmarks.report import (
     Form,
     Missing,
@@ -229,3 +233,23 @@ def test_without_couchdb(
     (_, line) = capsys.readouterr().out.splitlines()
     assert line.startswith(row)
     assert "SKIPPED BY NAME: no CouchDB" in line
+
+
+def test_tokens_are_new_ones_each_time() -> None:
+    """None of them has an id that was there before; a series has those of `picas push`."""
+    made = [doc["_id"] for make in (tokens, scattered_tokens) for _ in "ab" for doc in make(30)]
+    assert len(set(made)) == 120
+    assert [doc_id.startswith("token_") for doc_id in made] == [True] * 60 + [False] * 60
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended(ending: signal.Signals) -> None:
+    """Its status tells so, and there is no traceback."""
+    line = [sys.executable, "-m", "benchmarks", "--quick", "start"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        run.send_signal(ending)
+        _, told = run.communicate(timeout=60)
+    assert (run.returncode, "Traceback" in told) == (128 + ending, False)
