@@ -11,6 +11,7 @@ import pytest
 
 from picas import token
 from picas.errors import PoolUnreachable
+from picas.inputs import Identifier
 from picas.needs import Offer
 from picas.pool import Pool, Settlement, Verdict, Wish, connect
 from picas.pool.couchdb import work as finding
@@ -330,6 +331,19 @@ def test_pilots_begin_far_apart(pool: Pool, couch_url: str, classic: bool) -> No
             (doc,) = one.claim(TODO, 1, ANNA)
             places.append(ids.index(doc["_id"]))
     assert max(places) > 1.5 * finding.LEAP
+
+
+def test_pilots_begin_apart_in_a_numbered_series(pool: Pool, couch_url: str) -> None:
+    """Its ids lie in groups of a thousand: not all pilots begin in one or two of them."""
+    with Identifier() as identifier:
+        made = [identifier.assign({"input": f"run {n}"}, n, "") for n in range(61_000, 67_000)]
+    ids = sorted(fill(pool, *made))
+    begun = set()
+    for _ in range(24):
+        with connect(couch_url, create=False) as one:
+            (doc,) = one.claim(TODO, 1, ANNA)
+            begun.add(ids.index(doc["_id"]) // 1_000)
+    assert len(begun) >= 3
 
 
 def test_text_between_two() -> None:
