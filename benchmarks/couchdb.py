@@ -102,9 +102,9 @@ def full(bench: Bench) -> Iterator[Result | Missing]:
     databases: what that loses is the server's.
     """
     there = bench.size(100_000, 2_000)
-    work = {ONE: bench.size(2_000, 100), EIGHT: bench.size(20_000, 500)}
-    for team, number in work.items():
-        rates = _beside(bench, there, team, number)
+    work = {ONE: (bench.size(500, 100), 4), EIGHT: (bench.size(20_000, 500), 1)}
+    for team, (number, rounds) in work.items():
+        rates = _beside(bench, there, team, number, rounds)
         tasks = f"{team}, {number:,} no-op tokens"
         for side, where in _BESIDE.items():
             yield Result(
@@ -130,11 +130,14 @@ def full(bench: Bench) -> Iterator[Result | Missing]:
             )
 
 
-def _beside(bench: Bench, there: int, team: Team, number: int) -> dict[str, list[float]]:
+def _beside(
+    bench: Bench, there: int, team: Team, number: int, rounds: int
+) -> dict[str, list[float]]:
     """Rates in a database that has done tokens already, and in empty ones beside it.
 
-    Machines and servers are slower for a while after much work. So all sides run after a rest, and
-    take turns at being first. The tokens of those that ran before are among the done ones.
+    The machine's speed changes from minute to minute, and falls after much work. So all sides rest
+    first, take turns at being first, and go several rounds where they are short. The tokens of
+    those that ran before are among the done ones.
     """
     figures: dict[str, list[float]] = {}
     for repetition in range(bench.repetitions):
@@ -152,9 +155,11 @@ def _beside(bench: Bench, there: int, team: Team, number: int) -> dict[str, list
                 sides["bare, empty"] = partial(_bare_writes_anew, bench, number)
             names = deque(sides)
             names.rotate(-repetition)
-            for name in names:
+            for _ in range(rounds):
                 _rest(bench)
-                figures.setdefault(name, []).append(sides[name]().rate)
+                names.rotate(-1)
+                for name in names:
+                    figures.setdefault(name, []).append(sides[name]().rate)
     return figures
 
 

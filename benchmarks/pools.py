@@ -33,8 +33,9 @@ def tokens(number: int, line: str = "/bin/true") -> Iterator[Document]:
 
 
 def scattered_tokens(number: int) -> Iterator[Document]:
-    """New tokens whose ids are in no order at all."""
-    return (token.new({"input": "/bin/true"}, secrets.token_hex(10)) for _ in range(number))
+    """New tokens whose ids are in no order, and lie anywhere among those of `tokens`."""
+    ids = (f"token_{secrets.token_hex(10)}" for _ in range(number))
+    return (token.new({"input": "/bin/true"}, token_id) for token_id in ids)
 
 
 def push(pool: Pool, number: int, make: MakeTokens = tokens) -> list[str]:
