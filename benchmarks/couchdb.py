@@ -73,7 +73,7 @@ class Limit:
 
 
 BARE = "bare _bulk_docs, one a token"
-_BESIDE = {"numbered": "beside", "scattered": "with ids scattered among those of"}
+_BESIDE = {"numbered": "beside", "scattered": "with scattered ids beside"}
 EIGHT = Team(8)
 ONE = Team(1, ("--one-at-a-time",))
 
@@ -97,9 +97,8 @@ def single(bench: Bench) -> Iterator[Result | Missing]:
 def full(bench: Bench) -> Iterator[Result | Missing]:
     """The same beside 100,000 done tokens, against an empty database.
 
-    Once with tokens of a numbered series, which continues that of the done ones, and once with ids
-    that lie scattered among those of the done tokens. And the loop of bare writes in such
-    databases: what that loses is the server's.
+    Once with tokens of a numbered series, which continues that of the done ones, and once with
+    scattered ids. And the loop of bare writes in such databases: what that loses is the server's.
     """
     there = bench.size(100_000, 2_000)
     work = {ONE: (bench.size(500, 100), 4), EIGHT: (bench.size(20_000, 500), 1)}
@@ -135,9 +134,9 @@ def _beside(
 ) -> dict[str, list[float]]:
     """Rates in a database that has done tokens already, and in empty ones beside it.
 
-    The machine's speed changes from minute to minute, and falls after much work. So all sides rest
-    first, take turns at being first, and go several rounds where they are short. The tokens of
-    those that ran before are among the done ones.
+    The machine's speed changes from minute to minute, and falls after much work. So each round
+    begins with a rest, sides take turns at being first, and short ones go several rounds. The
+    tokens of those that ran before are among the done ones.
     """
     figures: dict[str, list[float]] = {}
     for repetition in range(bench.repetitions):

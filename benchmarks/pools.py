@@ -33,7 +33,7 @@ def tokens(number: int, line: str = "/bin/true") -> Iterator[Document]:
 
 
 def scattered_tokens(number: int) -> Iterator[Document]:
-    """New tokens whose ids are in no order, and lie anywhere among those of `tokens`."""
+    """New tokens whose ids lie anywhere: before, between and behind those of `tokens`."""
     ids = (f"token_{secrets.token_hex(10)}" for _ in range(number))
     return (token.new({"input": "/bin/true"}, token_id) for token_id in ids)
 
@@ -49,11 +49,11 @@ def push(pool: Pool, number: int, make: MakeTokens = tokens) -> list[str]:
     return ids
 
 
-def fill(pool: Pool, number: int, make: MakeTokens = tokens) -> None:
+def fill(pool: Pool, number: int) -> None:
     """Add tokens that are done already, as a pilot leaves them."""
     now = int(time.time())
     outcome = Outcome(0, now, now, "exit code 0", 0.0)
-    _push(pool, (token.settle({**doc, "lock": now}, now, outcome) for doc in make(number)))
+    _push(pool, (token.settle({**doc, "lock": now}, now, outcome) for doc in tokens(number)))
     warm(pool)
 
 

@@ -158,8 +158,8 @@ class Identifier:
 
     Without a prefix an id tells the token's fields and how many equal tokens came before it: equal
     lines become tokens of their own, and the same push again has the same ids, so it adds nothing.
-    It begins with three digits that tokens share which differ in low digits of numbers only: those
-    of a sweep lie together in the database, where they are cheaper to work on (ADR 0007).
+    It begins with three digits that tokens share which differ in low digits of numbers only: they
+    lie together in the database, where they are cheaper to work on (ADR 0007).
     An ``_id`` that the user gave is kept. Memory stays flat: the ids seen are in a temporary file.
 
     Args:

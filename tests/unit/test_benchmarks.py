@@ -236,18 +236,16 @@ def test_without_couchdb(
 
 
 def test_tokens_are_new_ones_each_time() -> None:
-    """None has an id that was there before; a series lies together, others lie around it."""
+    """None has an id that was there before."""
     series, others = (
         [doc["_id"] for _ in "ab" for doc in make(30)] for make in (tokens, scattered_tokens)
     )
     assert len({*series, *others}) == 120
-    assert any(min(series) < doc_id < max(others) for doc_id in others)
-    assert min(others) < min(series)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_ended(ending: signal.Signals) -> None:
-    """Its status tells so, and there is no traceback."""
+    """Its status tells so, and there is no traceback; it may be before a pilot was started."""
     line = [sys.executable, "-m", "benchmarks", "--quick", "start"]
     pipe = subprocess.PIPE
     with subprocess.Popen(line, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as run:

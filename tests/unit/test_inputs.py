@@ -371,7 +371,7 @@ def test_what_a_reader_found_bad_stays_bad() -> None:
 
 
 def test_ids_stay_the_same_over_versions() -> None:
-    """An id that changed would push everything again; expected: sha256 by hand, 3 and 16 digits."""
+    """From now on: a changed one is pushed again. Expected: sha256 by hand, 3 and 16 digits."""
     pushed = ids_of(push(entries({"input": "a"}, {"input": "a"}, {"n": 1, "input": {"é": [1.5]}})))
     assert pushed == [
         "token_ffae8c400d944253f35",
